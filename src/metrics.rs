@@ -78,6 +78,11 @@ struct EmergencyLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FeedLabels {
     freeze: String,
 }
@@ -181,6 +186,7 @@ pub struct Metrics {
     pub unrecorded: Gauge,
     /// Tags of running images that name another digest by now, as last counted.
     pub tags_moved: Gauge,
+    emergency_reviews: Family<StateLabels, Gauge>,
     /// What an operator has to look at.
     pub alarms: Alarms,
 }
@@ -228,6 +234,7 @@ impl Metrics {
             records_forgotten: Counter::default(),
             unrecorded: Gauge::default(),
             tags_moved: Gauge::default(),
+            emergency_reviews: Family::default(),
             alarms: Alarms::default(),
         };
         metrics.registered()
@@ -416,6 +423,11 @@ impl Metrics {
     fn register_records(&self, r: &mut Registry) {
         r.register("records", "Release records", self.records.clone());
         r.register(
+            "emergency_reviews",
+            "Emergency changes that were used and not reviewed, by state",
+            self.emergency_reviews.clone(),
+        );
+        r.register(
             "record_writes",
             "Entries of release records that were to be written before an answer, by outcome",
             self.record_writes.clone(),
@@ -490,6 +502,13 @@ impl Metrics {
                 self.frozen.remove(&labels);
             }
         }
+    }
+
+    /// Shows how many emergency changes that were not reviewed are in a state.
+    pub(crate) fn show_emergency_reviews(&self, state: &'static str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let labels = StateLabels { state };
+        self.emergency_reviews.get_or_create(&labels).set(count);
     }
 
     /// Counts an attempt to read the feed of a freeze.

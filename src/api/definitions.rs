@@ -17,10 +17,11 @@ use serde_json::{Map, Value, json};
 use super::status::status;
 use super::{
     AuthorRecordResource, AuthorRecordSpec, CONFIGURATION_NAME, ChangeFreeze, ChangeFreezeSpec,
-    GateConfigurationResource, GateConfigurationSpec, IncidentCheckResource, IncidentCheckSpec,
-    PeopleDirectory, PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec, RejectionResource,
-    RejectionSpec, ReleaseRecord, ReleaseRecordSpec, RevocationResource, RevocationSpec,
-    TrustRootResource, TrustRootSpec,
+    EmergencyChangeRecordResource, EmergencyChangeRecordSpec, GateConfigurationResource,
+    GateConfigurationSpec, IncidentCheckResource, IncidentCheckSpec, PeopleDirectory,
+    PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec,
+    ReleaseRecord, ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource,
+    TrustRootSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -51,6 +52,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
+    let emergencies = serde_json::to_value(EmergencyChangeRecordResource::crd())?;
     let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
         with_schema(policies, &of_policies()?),
@@ -65,6 +67,10 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
+        with_schema(
+            emergencies,
+            &structural_schema::<EmergencyChangeRecordSpec>(),
+        ),
         with_schema(records, &structural_schema::<ReleaseRecordSpec>()),
     ])
 }

@@ -19,10 +19,10 @@ use super::policy::{unknown_requirement, warnings};
 use super::resource::{Resource, read_resource};
 use super::trust_root::refuse_root_name;
 use super::{
-    AuthorRecordSpec, ChangeFreezeSpec, FROM_CLUSTER, GateConfigurationSpec, GateSettings,
-    PeopleDirectorySpec, PromotionPolicySpec, RejectionSpec, RevocationSpec, RootNames,
-    TrustRootSource, TrustRootSpec, author_record, directory, freeze, policy, rejection,
-    revocation, trust_root,
+    AuthorRecordSpec, ChangeFreezeSpec, EmergencyChangeRecordSpec, FROM_CLUSTER,
+    GateConfigurationSpec, GateSettings, PeopleDirectorySpec, PromotionPolicySpec, RejectionSpec,
+    RevocationSpec, RootNames, TrustRootSource, TrustRootSpec, author_record, directory,
+    emergency_record, freeze, policy, rejection, revocation, trust_root,
 };
 
 /// What a document describes.
@@ -46,6 +46,8 @@ pub enum Item {
     Rejection(Digest, KeptRejection),
     /// The authors of a digest.
     Authors(Digest, KeptAuthors),
+    /// An emergency change that was used. Whether it was reviewed is in its status.
+    EmergencyChange,
 }
 
 /// The schema that documents of a kind are checked against; `None` for a kind that is no resource.
@@ -60,6 +62,7 @@ pub fn schema_of(kind: Kind) -> Option<Schema> {
         Kind::Revocation => schema_for!(Resource<RevocationSpec>),
         Kind::Rejection => schema_for!(Resource<RejectionSpec>),
         Kind::AuthorRecord => schema_for!(Resource<AuthorRecordSpec>),
+        Kind::EmergencyChangeRecord => schema_for!(Resource<EmergencyChangeRecordSpec>),
         Kind::PolicyTest => return None,
     })
 }
@@ -151,6 +154,15 @@ pub fn item(
             let convert = |_: &str, spec: &AuthorRecordSpec| author_record(spec);
             let read = read_resource(document, schema, same, convert);
             read.map(|(name, (digest, read))| (name, Item::Authors(digest, read)))
+        }
+        Kind::EmergencyChangeRecord if !of_cluster => {
+            let why = "promotion-gate writes records of emergency changes in the cluster, and they count for nothing in a file; remove the document";
+            Err(vec![document.problem(Path::default(), why)])
+        }
+        Kind::EmergencyChangeRecord => {
+            let convert = |_: &str, spec: &EmergencyChangeRecordSpec| emergency_record(spec);
+            let read = read_resource(document, schema, same, convert);
+            read.map(|(name, ())| (name, Item::EmergencyChange))
         }
     })
 }

@@ -379,7 +379,7 @@ fn resource(kind: &str, name: &str, spec: Value) -> Value {
     })
 }
 
-fn kept_name(prefix: &str, parts: &[&str]) -> String {
+pub(super) fn kept_name(prefix: &str, parts: &[&str]) -> String {
     let whole = Digest::sha256(json!(parts).to_string().as_bytes());
     format!("{prefix}-{}", whole.hex().get(..40).unwrap_or_default())
 }

@@ -30,13 +30,15 @@ pub enum Kind {
     Rejection,
     /// The authors of a digest, which are kept.
     AuthorRecord,
+    /// An emergency change that was used.
+    EmergencyChangeRecord,
     /// Cases that policies are tested with.
     PolicyTest,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::PromotionPolicy,
         Kind::PeopleDirectory,
         Kind::ChangeFreeze,
@@ -46,17 +48,18 @@ impl Kind {
         Kind::Revocation,
         Kind::Rejection,
         Kind::AuthorRecord,
+        Kind::EmergencyChangeRecord,
         Kind::PolicyTest,
     ];
 
     /// Kinds whose names are words that other tools use: without our group they are not ours.
     const COMMON: [Kind; 3] = [Kind::TrustRoot, Kind::Revocation, Kind::Rejection];
 
-    /// Whether a document of this kind contradicts no other one, and no other one makes it invalid: what is kept about digests.
+    /// Whether a document of this kind contradicts no other one, and no other one makes it invalid: what is kept about digests and emergency changes.
     pub fn stands_alone(self) -> bool {
         matches!(
             self,
-            Kind::Revocation | Kind::Rejection | Kind::AuthorRecord
+            Kind::Revocation | Kind::Rejection | Kind::AuthorRecord | Kind::EmergencyChangeRecord
         )
     }
 
@@ -72,6 +75,7 @@ impl Kind {
             Kind::Revocation => "Revocation",
             Kind::Rejection => "Rejection",
             Kind::AuthorRecord => "AuthorRecord",
+            Kind::EmergencyChangeRecord => "EmergencyChangeRecord",
             Kind::PolicyTest => "PolicyTest",
         }
     }
@@ -88,6 +92,7 @@ impl Kind {
             Kind::Revocation => "revocation",
             Kind::Rejection => "rejection",
             Kind::AuthorRecord => "author record",
+            Kind::EmergencyChangeRecord => "record of an emergency change",
             Kind::PolicyTest => "test",
         }
     }

@@ -6,13 +6,14 @@
 //! * [`load`], [`load_paths`]: the bytes of files → everything in them that decides, or all their problems, each with its place
 //! * [`item`](fn@item), [`schema_of`]: one document → what it describes, and the schema that it is checked against
 //! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`incident_check`](fn@incident_check), [`trust_root`](fn@trust_root),
-//!   [`settings`], [`revocation`], [`rejection`], [`author_record`]: one wire type → what the core decides by
+//!   [`settings`], [`revocation`], [`rejection`], [`author_record`], [`emergency_record`]: one wire type → what the core decides by
 //! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
 mod admit;
 mod configuration;
 mod definitions;
+mod emergency_record;
 mod faults;
 mod files;
 mod freeze;
@@ -37,6 +38,11 @@ pub use configuration::{
     WrittenUngoverned, settings,
 };
 pub use definitions::definitions;
+pub use emergency_record::{
+    ChangeOutcome, EmergencyAdmission, EmergencyChangeRecordResource, EmergencyChangeRecordSpec,
+    EmergencyChangeRecordStatus, EmergencyState, LiftedReview, MAXIMUM_NAMES, MAXIMUM_USES,
+    RecordedIncident, RecordedReview, WorkloadOutcome, emergency_record,
+};
 pub use files::{Files, Skipped, documents};
 pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
 pub use incident_check::{

@@ -131,9 +131,9 @@ pub struct WrittenEmergency {
     pub policies: BTreeSet<String>,
     /// The rules that were waived.
     pub waived: BTreeSet<String>,
-    /// The repositories of the images that needed it.
+    /// The images that needed it, each with its digest.
     #[serde(default)]
-    pub repositories: BTreeSet<String>,
+    pub images: BTreeSet<String>,
     /// When the change was admitted.
     #[schemars(with = "String")]
     pub admitted: Timestamp,
@@ -250,7 +250,6 @@ impl WrittenEntry {
 impl WrittenEmergency {
     /// What is recorded of an emergency change that let a change pass.
     pub fn new(used: &EmergencyUse, admitted: Timestamp) -> WrittenEmergency {
-        let repositories = used.images.iter();
         WrittenEmergency {
             declaration: used.declaration.to_string(),
             environment: used.environment.clone(),
@@ -264,9 +263,7 @@ impl WrittenEmergency {
             requester: used.requester.clone(),
             policies: used.policies.clone(),
             waived: used.waived.iter().map(|rule| (*rule).to_owned()).collect(),
-            repositories: repositories
-                .map(|subject| subject.repository.name().to_owned())
-                .collect(),
+            images: used.images.iter().map(ToString::to_string).collect(),
             admitted,
             expires: used.expires,
             review_due: used.review_due,

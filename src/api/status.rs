@@ -30,6 +30,7 @@ pub(super) fn status(kind: &str) -> Option<Value> {
     let own = [
         (Kind::ChangeFreeze, vec![("feed", feed())]),
         (Kind::TrustRoot, trust_root()),
+        (Kind::EmergencyChangeRecord, emergency()),
         (
             Kind::GateConfiguration,
             vec![
@@ -129,6 +130,95 @@ fn trust_root() -> Vec<(&'static str, Value)> {
                 "maxProperties": 200,
                 "description": "The signed metadata of the repository as read last, by file. Nothing older is accepted.",
                 "additionalProperties": {"type": "string", "maxLength": 524_288},
+            }),
+        ),
+    ]
+}
+
+fn emergency() -> Vec<(&'static str, Value)> {
+    let text = |most: u32, description: &str| json!({"type": "string", "maxLength": most, "description": description});
+    let one_of = |values: &[&str], description: &str| json!({"type": "string", "enum": values, "description": description});
+    let outcomes = [
+        "ready",
+        "pending",
+        "replaced",
+        "gone",
+        "rolledBack",
+        "failed",
+    ];
+    vec![
+        (
+            "state",
+            one_of(
+                &["open", "due", "overdue", "reviewed", "lifted"],
+                "`open` while it lets changes pass, then `due`, and `overdue` from `spec.reviewDue` on; `reviewed` or `lifted` (a governor deleted it) once no review is owed.",
+            ),
+        ),
+        (
+            "review",
+            json!({
+                "type": "object",
+                "description": "The review that counts.",
+                "required": ["verdict", "reviewer", "at", "reason", "statement"],
+                "properties": {
+                    "verdict": one_of(&["justified", "unjustified", "inconclusive"], "The result."),
+                    "reviewer": text(253, "The person who reviewed it, by name in the people directory."),
+                    "at": time("The earliest verified time of the signature."),
+                    "reason": text(4096, "Why."),
+                    "followUps": {
+                        "type": "array", "maxItems": 32, "items": text(2048, "One thing."),
+                        "description": "What has to be done now.",
+                    },
+                    "statement": text(256, "The digest of the statement."),
+                },
+            }),
+        ),
+        (
+            "lifted",
+            json!({
+                "type": "object",
+                "description": "The governor's deletion that ended it without a review.",
+                "required": ["by", "at"],
+                "properties": {
+                    "by": text(1024, "The Kubernetes user."),
+                    "at": time("When."),
+                },
+            }),
+        ),
+        (
+            "refusedReviews",
+            json!({
+                "type": "array", "maxItems": 20, "items": text(2048, "One review."),
+                "description": "Why reviews that are attached do not count.",
+            }),
+        ),
+        (
+            "problem",
+            text(2048, "What keeps the gate from finding the review."),
+        ),
+        (
+            "outcome",
+            one_of(
+                &outcomes,
+                "What became of the change: the least favourable of `outcomes`.",
+            ),
+        ),
+        (
+            "outcomes",
+            json!({
+                "type": "array", "maxItems": 100,
+                "description": "What became of each workload.",
+                "items": {
+                    "type": "object",
+                    "required": ["workload", "template", "outcome", "at"],
+                    "properties": {
+                        "workload": text(1024, "The workload, as `KIND NAMESPACE/NAME`."),
+                        "template": text(256, "The template that was admitted."),
+                        "outcome": one_of(&outcomes, "What became of it."),
+                        "at": time("Since when."),
+                        "why": text(1024, "Why, where that is known."),
+                    },
+                },
             }),
         ),
     ]

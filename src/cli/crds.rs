@@ -61,6 +61,7 @@ mod tests {
             ("revocations.yaml", "Revocation"),
             ("rejections.yaml", "Rejection"),
             ("authorrecords.yaml", "AuthorRecord"),
+            ("emergencychangerecords.yaml", "EmergencyChangeRecord"),
             ("releaserecords.yaml", "ReleaseRecord"),
         ];
         let mut all = String::new();

@@ -358,7 +358,11 @@ impl Sources {
         let (asked_at, within) = (purpose.asked_at, purpose.within);
         feeds.extend(world::feeds(&freezes, &environments, &self.config, asked_at, within).await);
         let roots = self.repository_roots(&documents, within).await;
+        let overdue_reviews = live.as_ref().map(|_| documents.overdue_reviews());
         let mut snapshot = documents.snapshot(self.config.snapshot(), &feeds, purpose.at);
+        if let Some(overdue_reviews) = overdue_reviews {
+            snapshot.world.overdue_reviews = overdue_reviews;
+        }
         snapshot.world.trust_roots.extend(roots);
         snapshot.world.approve_arguments = self.given.arguments();
         if let Some(cluster) = &self.given.cluster {

@@ -107,7 +107,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let incidents = documents.as_ref().map(|documents| {
         Arc::new(documents.incidents(&config, Some(&cluster))) as Arc<dyn Incidents>
     });
+    let overdue_reviews = documents.as_ref().map(Once::overdue_reviews);
     let mut snapshot = snapshot(&args, &config, documents, at).await;
+    if let Some(overdue_reviews) = overdue_reviews.filter(|_| args.from_cluster) {
+        snapshot.world.overdue_reviews = overdue_reviews;
+    }
     add_namespaces(&cluster, &mut snapshot).await?;
     let inputs = ReviewInputs {
         records: None,

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::feeds::{feeds_of, read_once};
 use crate::files::{EntryKind, Walk, read_stream};
 use crate::oci::{Client, Registry};
-use crate::snapshot::Once;
+use crate::snapshot::{Once, debts_without_cluster};
 use crate::text;
 use crate::tuf::read_once as read_roots;
 
@@ -51,6 +51,11 @@ pub(super) fn documents(
         print_error!("warning: {refused}");
     }
     remarks(once.set());
+    if live.is_none() {
+        for warning in debts_without_cluster(&once.set().policies) {
+            print_error!("warning: {warning}");
+        }
+    }
     Ok(once)
 }
 

@@ -42,6 +42,19 @@ impl Cluster {
         name: &ObjectName,
         deadline: Instant,
     ) -> Result<Option<ChangedObject>, Unavailability> {
+        let read = self.running_object(name, deadline).await?;
+        Ok(read.map(|(_, changed)| changed))
+    }
+
+    /// The same, together with the object.
+    ///
+    /// # Errors
+    /// Why it could not be read before the deadline.
+    pub async fn running_object(
+        &self,
+        name: &ObjectName,
+        deadline: Instant,
+    ) -> Result<Option<(Value, ChangedObject)>, Unavailability> {
         let Some(object) = self.read(name, deadline).await? else {
             return Ok(None);
         };
@@ -53,7 +66,7 @@ impl Cluster {
                 None => changed.template = None,
             }
         }
-        Ok(Some(changed))
+        Ok(Some((object, changed)))
     }
 
     /// The workload that a Rollout refers to; `namespace` is that of an object that names none. `None` if it cannot be read: a review

@@ -2,11 +2,13 @@
 //! freezes and the repositories of trust roots that are resources.
 //!
 //! * `lease` — which replica that is
+//! * `debts` — records of emergency changes, and their reviews
 //! * `authors` — collecting AuthorRecords that nothing needs
 //! * `status` — what a status says
 //! * `feed` — what the feed of a freeze says, in its status and back
 
 mod authors;
+mod debts;
 pub(crate) mod feed;
 mod lease;
 pub(crate) mod status;
@@ -29,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{Judged, ResourceName, Sources, Version, api_resource};
 
+pub use debts::Debts;
 pub use lease::Lease;
 
 /// The wait between two writes.

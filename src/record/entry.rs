@@ -76,6 +76,8 @@ pub(super) struct KeptEntry {
     pub(super) entry: Arc<RecordEntry>,
     /// The digest to which a policy resolved the reference.
     pub(super) digest: Option<Digest>,
+    /// Whether it names an emergency change.
+    pub(super) has_emergency: bool,
     /// The entry as it stands in the record, as JSON.
     pub(super) written: Arc<str>,
 }
@@ -414,6 +416,7 @@ fn read_entry(
     }
     Ok(KeptEntry {
         entry: Arc::new(entry),
+        has_emergency: !written.emergency.is_empty(),
         digest: written.digest.and_then(|digest| digest.parse().ok()),
         written: value.to_string().into(),
     })

@@ -328,7 +328,7 @@ fn some_of<T>(all: BTreeSet<T>, from: u8) -> impl Iterator<Item = T> {
 }
 
 /// Whether an API server takes this for the name of an object (RFC 1123 subdomain).
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     let is_of_names = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     (1..=253).contains(&name.len()) && name.chars().all(is_of_names)
 }

@@ -301,7 +301,7 @@ impl Memory {
     }
 
     /// Every entry of an object, of all its images.
-    fn entries_of(&self, workload: &Workload) -> Vec<Arc<RecordEntry>> {
+    pub(super) fn entries_of(&self, workload: &Workload) -> Vec<Arc<RecordEntry>> {
         let records = self.by_workload.get(&object_key(workload));
         let records = records.into_iter().flatten();
         let records = records.filter_map(|name| self.records.get(name));

@@ -13,6 +13,7 @@
 //! * `background`: what is written later, until it stands
 //! * `live`: what runs
 //! * `reading`: records for people, and the request to adopt what runs
+//! * `emergencies`: the emergency changes by which entries were admitted
 //! * `once`: records for a command that judges, as far as its reviews need them
 //! * `tags`: recorded tags that were moved
 //! * `unverified`: entries that no known key verifies
@@ -20,6 +21,7 @@
 
 mod background;
 mod duties;
+mod emergencies;
 mod entry;
 mod identity;
 mod key;
@@ -56,6 +58,7 @@ use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 use names::RecordSubject;
 
+pub use emergencies::{EmergencyEntry, LiveWorkload};
 pub use once::{Admission, RecordsOnce};
 pub use reading::{
     AskedAdoption, ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded,

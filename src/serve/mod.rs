@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
-use crate::duties::Duties;
+use crate::duties::{Debts, Duties};
 use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
@@ -117,18 +117,19 @@ pub async fn serve(
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
         Duties::start(cluster, sources, metrics)
     });
-    let (records, mut background) = match (options.cluster.clone(), &mut duties) {
+    let (kept, mut background) = match (options.cluster.clone(), &mut duties) {
         (Some(cluster), Some(duties)) => {
-            let (records, tasks) = start_records(cluster, duties, &sources, &collector, &metrics);
-            (Some(records), tasks)
+            let (kept, tasks) = start_records(cluster, duties, &sources, &collector, &metrics);
+            (Some(kept), tasks)
         }
         _ => (None, Vec::new()),
     };
+    let records = kept.as_ref().map(|(records, _)| Arc::clone(records));
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
         options.cluster,
-        records.clone(),
+        kept,
         Arc::clone(&metrics),
         options.audit_only,
     ));
@@ -192,15 +193,25 @@ pub async fn serve(
     Ok(())
 }
 
-/// The release records of the cluster, and the tasks that keep them current.
+/// The release records of the cluster, the records of emergency changes, and the tasks that keep them current.
 fn start_records(
     cluster: Cluster,
     duties: &mut Duties,
     sources: &Arc<Sources>,
     collector: &Arc<Collector>,
     metrics: &Arc<Metrics>,
-) -> (Arc<ReleaseRecords>, Vec<JoinHandle<()>>) {
+) -> (Kept, Vec<JoinHandle<()>>) {
     let (records, mut tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(metrics));
+    let debts = Debts::new(
+        cluster.clone(),
+        Arc::clone(sources),
+        Arc::clone(&records),
+        Arc::clone(collector),
+        Arc::clone(metrics),
+    );
+    let debts = Arc::new(debts);
+    let (keep, lease) = (Arc::clone(&debts), duties.lease());
+    tasks.push(tokio::spawn(keep.keep(move || lease.is_held())));
     duties.collect_authors(cluster, Arc::clone(sources), Arc::clone(&records));
     let (snapshots, lease) = (Arc::clone(sources), duties.lease());
     let compare = Arc::clone(&records);
@@ -209,8 +220,11 @@ fn start_records(
     let (tags, lease) = (Arc::clone(&records), duties.lease());
     let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(collector));
     tasks.push(tokio::spawn(tags));
-    (records, tasks)
+    ((records, debts), tasks)
 }
+
+/// What the cluster keeps of releases and of emergency changes.
+type Kept = (Arc<ReleaseRecords>, Arc<Debts>);
 
 /// Where connections come in.
 struct Listener {

@@ -24,6 +24,7 @@ use super::slots::ConnectionSlot;
 use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
+use crate::duties::Debts;
 use crate::kept::Keeper;
 use crate::oci::metered;
 use crate::record::ReleaseRecords;
@@ -52,6 +53,8 @@ pub struct Webhook {
     metrics: Arc<Metrics>,
     audit_only: bool,
     records: Option<Arc<ReleaseRecords>>,
+    /// The records of emergency changes.
+    debts: Option<Arc<Debts>>,
     bodies: Bodies,
     /// Room for the documents of governors that are read.
     parses: Arc<Semaphore>,
@@ -62,10 +65,11 @@ impl Webhook {
         sources: Arc<Sources>,
         collector: Arc<Collector>,
         cluster: Option<Cluster>,
-        records: Option<Arc<ReleaseRecords>>,
+        kept: Option<(Arc<ReleaseRecords>, Arc<Debts>)>,
         metrics: Arc<Metrics>,
         audit_only: bool,
     ) -> Webhook {
+        let (records, debts) = kept.unzip();
         let keeper = cluster.clone();
         let events = cluster.as_ref();
         let events = events.map(|cluster| Events::start(cluster, Arc::clone(&metrics)));
@@ -78,6 +82,7 @@ impl Webhook {
             metrics,
             audit_only,
             records,
+            debts,
             bodies: Bodies::new(),
             parses: Arc::new(Semaphore::new(PARSES)),
         }
@@ -259,6 +264,11 @@ impl Webhook {
             self.audit_only,
             alarms,
         );
+        // A deletion that is only recorded, and not allowed, lifts nothing.
+        let by_governor = ["governor", "no-governors"].contains(&verdict.reason);
+        if let (Some(debts), Decision::Allow, true) = (&self.debts, verdict.decision, by_governor) {
+            debts.note_deletion(change);
+        }
         answer
     }
 

@@ -8,12 +8,14 @@
 //! * `documents` — which version of each document counts
 //! * `resource` — a resource of the cluster as a document
 //! * `roots` — the trust roots in TUF repositories
+//! * `owed` — the reviews of emergency changes that are owed
 //! * `once` — the same for a command, which reads its sources once
 //! * `watches` — what is watched in the cluster
 //! * `report` — what operators are told
 
 mod documents;
 mod once;
+mod owed;
 mod part;
 mod parts;
 mod report;
@@ -56,6 +58,8 @@ use roots::RepositoryRoots;
 
 pub use documents::Version;
 pub use once::Once;
+pub(crate) use owed::read as read_emergency_record;
+pub(crate) use report::debts_without_cluster;
 pub use resource::{Resource, ResourceName};
 pub use watches::Watches;
 pub(crate) use watches::api_resource;
@@ -217,6 +221,11 @@ impl Sources {
         self.judged.subscribe()
     }
 
+    /// The resources of a kind as they were read last; `None` without a cluster, and before they were read once.
+    pub fn resources(&self, kind: Kind) -> Option<Vec<Arc<Resource>>> {
+        self.watches.as_ref()?.resources(kind)
+    }
+
     /// Asks the feeds and the repositories of trust roots in files for the first time, and waits a while for their answers: a freeze
     /// whose feed was never read counts as lasting, and under a root that was never read nothing is accepted.
     pub async fn ask_feeds(&self, metrics: &Metrics, within: Duration) {
@@ -286,7 +295,9 @@ impl Sources {
         self.refresh_schedule(&mut parts, metrics, now);
         // 5. The trust roots of repositories, if one says something new.
         self.refresh_roots(&mut parts);
-        // 6. Report the problems to `/readyz` and the metrics.
+        // 6. The reviews of emergency changes that are owed.
+        self.refresh_owed(&parts);
+        // 7. Report the problems to `/readyz` and the metrics.
         let mut readiness = parts.readiness(self.watches.is_some());
         metrics
             .policies_broken
@@ -348,7 +359,8 @@ impl Sources {
         watches.show_ages(metrics);
         let seen = watches.seen();
         let is_same = seen.namespaces_revision == parts.seen.namespaces_revision;
-        if seen.resources_revision != parts.seen.resources_revision {
+        let is_new = seen.resources_revision != parts.seen.resources_revision;
+        if is_new {
             let changed = parts.documents.replace_resources(&seen.resources);
             parts.changes += u64::from(changed.joint);
             parts.kept_changes += u64::from(changed.alone);
@@ -359,6 +371,9 @@ impl Sources {
             }
         }
         parts.see(seen, metrics);
+        if is_new || parts.owed.is_none() {
+            parts.note_owed();
+        }
         !is_same
     }
 
@@ -515,6 +530,18 @@ impl Sources {
         snapshot.world.trust_roots.extend(self.roots.roots());
         parts.missing_roots = missing_roots(&snapshot);
         self.current.store(Arc::new(snapshot));
+    }
+
+    /// Takes over which reviews of emergency changes are owed.
+    fn refresh_owed(&self, parts: &Parts) {
+        let Some(owed) = &parts.owed else {
+            return;
+        };
+        if self.current.load().world.overdue_reviews != *owed {
+            let mut snapshot = Snapshot::clone(&self.current.load());
+            snapshot.world.overdue_reviews = owed.clone();
+            self.current.store(Arc::new(snapshot));
+        }
     }
 
     /// Makes the schedule of freezes again where feeds or the time have changed it, and shows which environments are frozen.

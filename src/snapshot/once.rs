@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Freeze, Snapshot, TrustRoots};
+use promotion_gate_core::gate::{Collected, Freeze, OverdueReviews, Snapshot, TrustRoots};
 
 use super::documents::{Documents, Settlement, Version};
+use super::owed::{emergency_records, owed_reviews};
 use super::parts::feeds_in_statuses;
 use super::resource::{
     Resource, ResourceName, freezes_by_source, incident_checks, roots_by_source,
@@ -108,6 +109,11 @@ impl Once {
         let (of_cluster, of_files) = freezes_by_source(&self.settled.set);
         let statuses: BTreeMap<_, _> = feeds_in_statuses(self.documents.resources());
         (states_of(&of_cluster, &statuses), of_files)
+    }
+
+    /// The reviews of emergency changes that are owed by what the cluster keeps.
+    pub fn overdue_reviews(&self) -> Collected<Arc<OverdueReviews>> {
+        owed_reviews(&emergency_records(self.documents.resources()), None)
     }
 
     /// The trust roots in the statuses of resources, what is wrong with those, and the repositories of files.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use promotion_gate_core::gate::{
-    Collected, Freeze, FreezeSource, NamespaceMatch, Snapshot, Unavailability, Ungoverned,
-    Unreadable,
+    Collected, Freeze, FreezeSource, NamespaceMatch, OverdueReviews, Snapshot, Unavailability,
+    Ungoverned, Unreadable,
 };
 use serde_json::{Value, json};
 
 use super::documents::{Documents, Settlement, Version};
+use super::owed::{emergency_records, owed_reviews};
 use super::part::Part;
 use super::resource::{Resource, ResourceName};
 use super::watches::{LeftOut, Seen};
@@ -61,6 +62,8 @@ pub(super) struct Parts {
     pub(super) governs_nothing: bool,
     /// Which environments were frozen at the last poll.
     pub(super) frozen: BTreeMap<String, bool>,
+    /// The reviews of emergency changes that are owed; `None` without a cluster.
+    pub(super) owed: Option<Collected<Arc<OverdueReviews>>>,
 }
 
 /// What decides, besides the documents themselves, which version of them counts.
@@ -149,7 +152,22 @@ impl Parts {
         }
         let kept = self.seen.left_out.kept.clone();
         snapshot.world.kept_partly = kept.map(Unavailability);
+        if let Some(owed) = &self.owed {
+            snapshot.world.overdue_reviews = owed.clone();
+        }
         self.show_namespaces(snapshot);
+    }
+
+    /// Notes which reviews of emergency changes are owed. A watch that is lost keeps what was read; before everything was read once,
+    /// it is not known.
+    pub(super) fn note_owed(&mut self) {
+        self.owed = Some(match &self.seen.unread_emergencies {
+            Some(why) => Collected::Unavailable(Unavailability(why.clone())),
+            None => {
+                let left_out = self.seen.left_out.emergencies.as_deref();
+                owed_reviews(&emergency_records(self.documents.resources()), left_out)
+            }
+        });
     }
 
     /// Takes over what the watches read, and warns of kinds of which soon not all resources are read.

@@ -47,9 +47,14 @@ pub(super) fn frozen_environments(
 
 /// Logs what operators should know about policies that come into force.
 pub(super) fn announce(before: &Held, set: &PolicySet, has_cluster: bool) {
+    let unkept = match has_cluster {
+        true => Vec::new(),
+        false => debts_without_cluster(&set.policies),
+    };
     for warning in gone(before, set)
         .into_iter()
         .chain(lock_outs(&set.policies, has_cluster))
+        .chain(unkept)
     {
         tracing::warn!("{warning}");
     }
@@ -96,6 +101,21 @@ fn lock_outs(policies: &[Policy], has_cluster: bool) -> Vec<String> {
         namespaces.selector.as_ref().filter(|_| !has_cluster).map(|_| format!("the policy `{name}` selects namespaces by label, and labels are known from the configuration alone: in a namespace that it does not list, what the policy would deny is denied too; list the namespaces under `namespaces`, or select by name"))
     };
     enforcing.filter_map(warning).collect()
+}
+
+/// Policies that ask for something which only a cluster keeps, one line each.
+pub(crate) fn debts_without_cluster(policies: &[Policy]) -> Vec<String> {
+    let blocking = policies.iter().filter(|policy| {
+        let section = policy.emergency.as_deref();
+        section.is_some_and(|section| section.block_on_overdue_review)
+    });
+    let warning = |policy: &Policy| {
+        format!(
+            "the policy `{}` says `blockOnOverdueReview`, which has no effect here: which reviews of emergency changes are overdue is kept in a cluster alone",
+            policy.name
+        )
+    };
+    blocking.map(warning).collect()
 }
 
 /// Policies and people directories that no file holds any more, one line for each file that held them.

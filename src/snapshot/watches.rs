@@ -12,8 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use super::resource::Resource;
 use crate::api::{
-    AuthorRecordResource, ChangeFreeze, GateConfigurationResource, IncidentCheckResource, Kind,
-    PeopleDirectory, PromotionPolicy, RejectionResource, RevocationResource, TrustRootResource,
+    AuthorRecordResource, ChangeFreeze, EmergencyChangeRecordResource, GateConfigurationResource,
+    IncidentCheckResource, Kind, PeopleDirectory, PromotionPolicy, RejectionResource,
+    RevocationResource, TrustRootResource,
 };
 use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched, cause};
 use crate::metrics::Metrics;
@@ -57,6 +58,8 @@ pub(super) struct Seen {
     pub(super) problems: Vec<String>,
     /// What was left out because there is too much of it.
     pub(super) left_out: LeftOut,
+    /// Why the records of emergency changes were never read, if that is so.
+    pub(super) unread_emergencies: Option<String>,
     /// Kinds with nearly as many resources as are read.
     pub(super) many: BTreeSet<&'static str>,
 }
@@ -66,6 +69,8 @@ pub(super) struct Seen {
 pub(super) struct LeftOut {
     /// Rejections and authors: without all of them, approvals are undecided.
     pub(super) kept: Option<String>,
+    /// Records of emergency changes: without all of them, it is not known which reviews are overdue.
+    pub(super) emergencies: Option<String>,
     /// Anything else, which could govern everything.
     pub(super) other: Option<String>,
 }
@@ -100,6 +105,15 @@ impl Watches {
         });
         let namespaces = self.cluster.watch_namespaces(&self.namespaces);
         tokio::join!(join_all(kinds), namespaces);
+    }
+
+    /// The resources of a kind as they were read last; `None` before they were read once.
+    pub(super) fn resources(&self, kind: Kind) -> Option<Vec<Arc<Resource>>> {
+        let mut kinds = self.kinds.iter();
+        let (_, _, watched) = kinds.find(|(own, ..)| *own == kind)?;
+        let view = watched.view();
+        view.is_read
+            .then(|| view.objects.values().cloned().collect())
     }
 
     /// Waits until something has changed.
@@ -157,6 +171,9 @@ impl Watches {
             seen.resources_revision += view.revision;
             seen.resources.extend(view.objects.values().cloned());
             seen.problems.extend(problem(kind.name(), &view));
+            if *kind == Kind::EmergencyChangeRecord && !view.is_read {
+                seen.unread_emergencies = problem(kind.name(), &view);
+            }
             if view.objects.len() >= MANY_RESOURCES {
                 seen.many.insert(kind.name());
             }
@@ -169,6 +186,7 @@ impl Watches {
                 seen.problems.push(why.clone());
                 match kind {
                     Kind::Rejection | Kind::AuthorRecord => seen.left_out.kept = Some(why),
+                    Kind::EmergencyChangeRecord => seen.left_out.emergencies = Some(why),
                     _ => seen.left_out.other = Some(why),
                 }
             }
@@ -227,6 +245,9 @@ pub(crate) fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Revocation => Some(ApiResource::erase::<RevocationResource>(&())),
         Kind::Rejection => Some(ApiResource::erase::<RejectionResource>(&())),
         Kind::AuthorRecord => Some(ApiResource::erase::<AuthorRecordResource>(&())),
+        Kind::EmergencyChangeRecord => {
+            Some(ApiResource::erase::<EmergencyChangeRecordResource>(&()))
+        }
         Kind::PolicyTest => None,
     }
 }

@@ -314,13 +314,13 @@ fn the_guards_name_the_gates_service_account() {
 }
 
 #[test]
-fn whoever_may_view_a_namespace_reads_its_release_records_and_nothing_more_of_the_gate() {
+fn whoever_may_view_a_namespace_reads_what_was_admitted_there_and_nothing_more_of_the_gate() {
     let mut roles = of_kind("ClusterRole");
     let label = "rbac.authorization.k8s.io/aggregate-to-view";
     roles.retain(|role| role["metadata"]["labels"][label] == "true");
     let rules: Vec<_> = roles.iter().map(|role| &role["rules"]).collect();
     let read = json!([{
-        "apiGroups": ["promotion-gate.dev"], "resources": ["releaserecords"],
+        "apiGroups": ["promotion-gate.dev"], "resources": ["releaserecords", "emergencychangerecords"],
         "verbs": ["get", "list", "watch"],
     }]);
     assert_eq!(rules, [&read]);

@@ -2,6 +2,7 @@
 //! are signed in the sandbox and verified in full.
 
 mod gathered;
+mod reviews;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -869,10 +870,10 @@ fn a_tracker_that_does_not_answer_denies_or_is_recorded_as_the_operator_chose() 
 
 #[test]
 fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so() {
-    let owing = |environment: &'static str| {
+    let owing = |environment: &'static str, due: i64| {
         move |world: &mut promotion_gate_core::gate::World| {
             let review = OverdueReview {
-                due: at(-60),
+                due: at(due),
                 declaration: Digest::sha256(b"earlier"),
                 incident: "INC0".to_owned(),
                 image: format!("registry.example/app@{}", *OTHER),
@@ -883,10 +884,11 @@ fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so()
     };
     let blocking = || Case::new().emergency("blockOnOverdueReview", json!(true));
     blocking()
-        .knowing(owing("production"))
+        .knowing(owing("production", -60))
         .denied("emergency-review-overdue", "for the incident `INC0`");
-    blocking().knowing(owing("staging")).passes();
-    Case::new().knowing(owing("production")).passes();
+    blocking().knowing(owing("production", 1)).passes();
+    blocking().knowing(owing("staging", -60)).passes();
+    Case::new().knowing(owing("production", -60)).passes();
     // Without a cluster no reviews are kept; where they are kept and cannot be read, they may be overdue.
     blocking().passes();
     let unread = blocking().knowing(|world| {

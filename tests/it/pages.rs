@@ -50,6 +50,10 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "AuthorRecord", "--output", "markdown"],
         ),
         (
+            "docs/emergency-change-record.md",
+            &["schema", "EmergencyChangeRecord", "--output", "markdown"],
+        ),
+        (
             "docs/gate-configuration.md",
             &["schema", "GateConfiguration", "--output", "markdown"],
         ),

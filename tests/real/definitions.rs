@@ -99,7 +99,7 @@ fn every_example_passes_strict_validation() {
     assert!(examples.len() > 3 * KINDS.len(), "{}", examples.len());
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "PromotionPolicy",
     "PeopleDirectory",
     "ChangeFreeze",
@@ -108,6 +108,7 @@ const KINDS: [&str; 10] = [
     "Rejection",
     "Revocation",
     "AuthorRecord",
+    "EmergencyChangeRecord",
     "GateConfiguration",
     "ReleaseRecord",
 ];
@@ -131,6 +132,11 @@ fn sample(kind: &str) -> Value {
         "Rejection" => json!({"digest": digest, "environment": "x", "person": "alice"}),
         "Revocation" => json!({"digest": digest, "reason": "x"}),
         "AuthorRecord" => json!({"digest": digest, "identities": [{"github": {"login": "a"}}]}),
+        "EmergencyChangeRecord" => json!({
+            "declaration": digest, "environment": "x", "incident": {"id": "INC1", "state": "verified"},
+            "admitted": "2026-12-20T00:00:00Z", "lastAdmitted": "2026-12-20T00:00:00Z",
+            "expires": "2026-12-20T04:00:00Z", "reviewDue": "2026-12-22T00:00:00Z",
+        }),
         "ReleaseRecord" => json!({"digest": digest, "entries": {}}),
         _ => json!({"governors": {"users": ["alice@example.com"]}}),
     };

@@ -298,6 +298,95 @@ fn only_the_gate_writes_release_records_and_status() {
     assert_eq!(plane.kubectl(left).ok(), "");
 }
 
+fn emergency_record(name: &str) -> String {
+    resource(
+        "EmergencyChangeRecord",
+        name,
+        json!({
+            "declaration": digest('e'), "environment": "production", "incident": {"id": "INC1", "state": "verified"},
+            "admitted": "2026-11-01T00:00:00Z", "lastAdmitted": "2026-11-01T00:00:00Z",
+            "expires": "2026-11-01T04:00:00Z", "reviewDue": "2026-11-03T00:00:00Z",
+        }),
+    )
+}
+
+#[test]
+fn only_the_gate_writes_records_of_emergency_changes() {
+    let plane = plane(&[GINA, GATE]);
+    guard(&plane);
+    let create = |user: &str, dry: &str| {
+        let create = ["create", "-f", "-", dry];
+        run_as(&plane, user, &create, &emergency_record("one"))
+    };
+    until("the guard is there", || {
+        let ran = create(GINA, "--dry-run=server");
+        ran.stderr.contains(OF_THE_GATE).then_some(())
+    });
+    create(GATE, "--dry-run=none").ok();
+    let patch = |user: &str, what: &str, more: &[&str]| {
+        let patch = [
+            "patch",
+            "emergencychangerecord",
+            "one",
+            "--type=merge",
+            "-p",
+            what,
+        ];
+        run_as(&plane, user, &[&patch, more].concat(), "")
+    };
+    let later = r#"{"spec": {"reviewDue": "2100-01-01T00:00:00Z"}}"#;
+    let reviewed = r#"{"status": {"state": "reviewed"}}"#;
+    // A governor is no exception.
+    for refused in [
+        patch(GINA, later, &[]),
+        patch(GINA, reviewed, &["--subresource=status"]),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains(OF_THE_GATE), "{said}");
+    }
+    patch(GATE, reviewed, &["--subresource=status"]).ok();
+}
+
+#[test]
+fn the_webhook_lets_a_governor_delete_the_record_of_an_emergency_change_and_keeps_that_it_was_there()
+ {
+    let governed = Governed::start();
+    let written = emergency_record("one");
+    for user in [EVE, GINA] {
+        let said = governed.apply(user, &written, "--dry-run=none").refused();
+        assert!(said.contains("[not-the-gate]"), "{said}");
+    }
+    let create = ["create", "-f", "-"];
+    let by_the_gate = run_as(&governed.plane, GATE, &create, &written);
+    by_the_gate.ok();
+    let kind = "emergencychangerecord";
+    let record = || -> Option<Value> {
+        let found = governed.plane.kubectl(["get", kind, "one", "-o", "json"]);
+        serde_json::from_str(&found.stdout).ok()
+    };
+    until("the gate says that its review is overdue", || {
+        (record()?["status"]["state"] == "overdue").then_some(())
+    });
+    let said = governed.run(EVE, &["delete", kind, "one"]).refused();
+    assert!(said.contains("[not-a-governor]"), "{said}");
+    governed.run(GINA, &["delete", kind, "one"]).ok();
+    let lifted = until("it is written again", || {
+        record().filter(|record| record["status"]["state"] == "lifted")
+    });
+    assert_eq!(lifted["status"]["lifted"]["by"], GINA);
+    until("the conditions say so too", || {
+        let record = record()?;
+        let conditions = record["status"]["conditions"].as_array()?.clone();
+        let is = |kind: &str| {
+            let mut conditions = conditions.iter();
+            conditions.any(|it| it["type"] == kind && it["status"] == "True")
+        };
+        (is("Ready") && is("Reviewed")).then_some(())
+    });
+    let log = governed.serving.log();
+    assert!(!log.contains("emergency-record-deleted"), "{log}");
+}
+
 /// A gate with the shipped rights, and an API server that asks it about the gate's resources and namespaces.
 struct Governed {
     plane: ControlPlane,
@@ -369,7 +458,7 @@ fn digest(hex: char) -> String {
     format!("sha256:{}", hex.to_string().repeat(64))
 }
 
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 10] = [
     ("PromotionPolicy", "promotionpolicies"),
     ("PeopleDirectory", "peopledirectories"),
     ("ChangeFreeze", "changefreezes"),
@@ -378,6 +467,7 @@ const KINDS: [(&str, &str); 9] = [
     ("Rejection", "rejections"),
     ("Revocation", "revocations"),
     ("AuthorRecord", "authorrecords"),
+    ("EmergencyChangeRecord", "emergencychangerecords"),
     ("GateConfiguration", "gateconfigurations"),
 ];
 

@@ -1,8 +1,9 @@
 //! Who may change what the gate decides by: its own resources, and the labels of namespaces that policies select by.
 //!
-//! Governors may change all of it. Three more requesters may change a part: the gate writes the resources in which it keeps evidence,
-//! a person rejects a digest in their own name, and the garbage-collection and namespace controllers delete resources. While no
-//! governor is configured, no requester is refused.
+//! Governors may change all of it, but for the records of emergency changes: the gate alone writes those, and governors may delete
+//! them. Three more requesters may change a part: the gate writes the resources in which it keeps evidence, a person rejects a digest in
+//! their own name, and the garbage-collection and namespace controllers delete resources. While no governor is configured, every
+//! requester may do what governors may.
 
 use std::collections::BTreeMap;
 
@@ -71,6 +72,8 @@ pub enum GovernedKind {
     Revocation,
     /// `AuthorRecord`
     AuthorRecord,
+    /// `EmergencyChangeRecord`
+    EmergencyChangeRecord,
     /// `GateConfiguration`
     GateConfiguration,
     /// A kind of the gate's API group that this version does not know.
@@ -154,6 +157,14 @@ pub fn judge_governance(change: &GovernanceChange, by: GovernedBy<'_>) -> Govern
         return denied("governors-unknown", details, Some(hint.to_owned()));
     }
     let Some(right) = change.right(&by) else {
+        if change.is_write_of_a_record() {
+            let user = &change.actor.username;
+            let details = vec![format!(
+                "only promotion-gate writes the records of emergency changes, and `{user}` is not its service account"
+            )];
+            let hint = "a review closes one: `promotion-gate emergency review`";
+            return denied("not-the-gate", details, Some(hint.to_owned()));
+        }
         let details = change.refusals(&by);
         return denied("not-a-governor", details, Some(governors.hint()));
     };
@@ -240,10 +251,13 @@ impl GovernanceChange {
         if is_namespace && self.changed_policies(by.snapshot).is_empty() {
             return Some(Right::SamePolicies);
         }
+        let username = self.actor.username.as_str();
+        if self.is_write_of_a_record() {
+            return (by.gate == Some(username)).then_some(Right::Gate);
+        }
         if governors.include(&self.actor) {
             return Some(Right::Governor);
         }
-        let username = self.actor.username.as_str();
         let deletes = self.operation == GovernanceOperation::Delete;
         if deletes && DELETING_CONTROLLERS.contains(&username) {
             return Some(Right::ClusterController);
@@ -257,14 +271,19 @@ impl GovernanceChange {
         governors.is_empty().then_some(Right::NoGovernors)
     }
 
-    /// Whether the gate may write this itself: the evidence that it keeps, of which it collects authors that nothing needs any more,
-    /// and an empty configuration that holds its public keys
-    /// where there is none.
+    /// Whether a record of an emergency change is created or changed. A governor who could write one could close it without a review.
+    fn is_write_of_a_record(&self) -> bool {
+        self.kind == GovernedKind::EmergencyChangeRecord
+            && self.operation != GovernanceOperation::Delete
+    }
+
+    /// Whether the gate may write this itself: the evidence that it keeps, of which it collects what nothing needs any more, and an
+    /// empty configuration that holds its public keys where there is none.
     pub fn is_written_by_the_gate(&self) -> bool {
         let [_, after] = self.contents();
         match self.kind {
             GovernedKind::Rejection => self.operation != GovernanceOperation::Delete,
-            GovernedKind::AuthorRecord => true,
+            GovernedKind::AuthorRecord | GovernedKind::EmergencyChangeRecord => true,
             GovernedKind::GateConfiguration => {
                 let is_empty = after.pointer("/spec").is_none_or(is_empty);
                 self.operation == GovernanceOperation::Create && is_empty
@@ -358,6 +377,7 @@ impl GovernanceChange {
                 | GovernedKind::Rejection
                 | GovernedKind::Revocation
                 | GovernedKind::AuthorRecord
+                | GovernedKind::EmergencyChangeRecord
                 // Until a policy names it, nothing is trusted under it; without it, less is.
                 | GovernedKind::TrustRoot
                 // Until a policy names it, nobody asks it.
@@ -460,7 +480,7 @@ fn is_empty(value: &Value) -> bool {
 
 impl GovernedKind {
     /// Every known kind.
-    const KNOWN: [GovernedKind; 10] = [
+    const KNOWN: [GovernedKind; 11] = [
         GovernedKind::Namespace,
         GovernedKind::PromotionPolicy,
         GovernedKind::PeopleDirectory,
@@ -470,6 +490,7 @@ impl GovernedKind {
         GovernedKind::Rejection,
         GovernedKind::Revocation,
         GovernedKind::AuthorRecord,
+        GovernedKind::EmergencyChangeRecord,
         GovernedKind::GateConfiguration,
     ];
 
@@ -492,6 +513,7 @@ impl GovernedKind {
             GovernedKind::Rejection => "Rejection",
             GovernedKind::Revocation => "Revocation",
             GovernedKind::AuthorRecord => "AuthorRecord",
+            GovernedKind::EmergencyChangeRecord => "EmergencyChangeRecord",
             GovernedKind::GateConfiguration => "GateConfiguration",
             GovernedKind::Unknown(name) => name,
         }

@@ -38,10 +38,11 @@ mod world;
 pub use age::Age;
 pub use controllers::GroupKind;
 pub use emergency::{
-    EmergencyOutlook, EmergencyParticipants, EmergencyPolicy, EmergencyStatement, EmergencyUse,
-    EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement, IncidentState,
-    ListedDeclaration, OpenSeats, OverdueReview, OverdueReviews, OwnWord, ServicePattern,
-    WaivableRule, WhenUnreachable, emergency_manual, emergency_outlook, incident_outlook,
+    CountedReview, EmergencyOutlook, EmergencyParticipants, EmergencyPolicy, EmergencyStatement,
+    EmergencyUse, EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement,
+    IncidentState, ListedDeclaration, OpenSeats, OverdueReview, OverdueReviews, OwnWord,
+    ReviewSearch, ServicePattern, UsedEmergency, WaivableRule, WhenUnreachable, emergency_manual,
+    emergency_outlook, incident_outlook,
 };
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,

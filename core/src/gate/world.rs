@@ -49,7 +49,7 @@ pub struct World {
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
     /// The arguments with which `promotion-gate approve` judges by the same policies, for hints.
     pub approve_arguments: Vec<String>,
-    /// Emergency changes that were used and not reviewed in time.
+    /// Emergency changes that were used and not reviewed.
     pub overdue_reviews: Collected<Arc<OverdueReviews>>,
 }
 

@@ -11,11 +11,16 @@ use serde::Serialize;
 
 use super::ListArgs;
 use super::about::{About, Case};
-use crate::api::WrittenEmergency;
+use crate::api::{
+    ChangeOutcome, EmergencyChangeRecordSpec, EmergencyChangeRecordStatus, EmergencyState, Kind,
+    WrittenEmergency,
+};
 use crate::cli::deciding::Sources;
 use crate::cli::render::Output;
 use crate::cli::render::human::{GREEN, RED, YELLOW};
+use crate::cluster::Cluster;
 use crate::record::{ReadRecord, read_records};
+use crate::snapshot::{Once, read_emergency_record};
 use crate::text::line;
 
 /// The version of the JSON schema.
@@ -63,8 +68,10 @@ struct UsedEmergency {
     /// When its review is due.
     #[schemars(with = "String")]
     review_due: Timestamp,
-    /// `reviewed`, `due`, `overdue`, or `unknown` if reviews could not be read.
+    /// `reviewed`, `lifted` (a governor deleted its record), `due`, `overdue`, or `unknown` if reviews could not be read.
     state: &'static str,
+    /// What became of the change: `ready`, `pending`, `failed`, `rolledBack`, `replaced` or `gone`; absent where that is not known.
+    outcome: Option<&'static str>,
     /// The result of the review: `justified`, `unjustified` or `inconclusive`.
     verdict: Option<&'static str>,
     /// Who reviewed it.
@@ -81,12 +88,16 @@ pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
         );
     };
     let records = read_records(&cluster, sources.place()).await?;
-    let mut used = used(&records, args.environment.as_deref());
-    let environments: BTreeSet<_> = used.iter().map(|it| it.environment.clone()).collect();
+    let only = args.environment.as_deref();
+    let mut used = used(&records, only);
+    add_kept(&mut used, &kept(&cluster).await, only, sources.place());
+    let mut used: Vec<_> = used.into_values().collect();
+    let owed = used.iter().filter(|it| !it.has_ended());
+    let environments: BTreeSet<_> = owed.map(|it| it.environment.clone()).collect();
     for environment in environments {
         let own: Vec<_> = used
             .iter_mut()
-            .filter(|it| it.environment == environment)
+            .filter(|it| it.environment == environment && !it.has_ended())
             .collect();
         review_states(own, &environment, &args, &mut sources).await;
     }
@@ -101,9 +112,52 @@ pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// Emergency changes by environment and declaration.
+type AllUsed = BTreeMap<(String, String), UsedEmergency>;
+
+/// A record of an emergency change, and its status.
+type Kept = (EmergencyChangeRecordSpec, EmergencyChangeRecordStatus);
+
+/// What the cluster keeps of emergency changes. Where that cannot be read, release records alone are shown.
+async fn kept(cluster: &Cluster) -> Vec<Kept> {
+    let read = Once::resources(cluster, &[Kind::EmergencyChangeRecord]).await;
+    let resources = read.unwrap_or_else(|failure| {
+        print_error!("warning: {failure}");
+        Vec::new()
+    });
+    let mut kept = Vec::new();
+    for resource in resources {
+        match read_emergency_record(&resource) {
+            Ok(record) => kept.push(record),
+            Err(why) => print_error!(
+                "warning: the EmergencyChangeRecord `{}` cannot be read: {why}",
+                resource.name.name
+            ),
+        }
+    }
+    kept
+}
+
+/// Adds what the cluster keeps of emergency changes: also those that no release record names any more.
+fn add_kept(all: &mut AllUsed, kept: &[Kept], environment: Option<&str>, namespace: Option<&str>) {
+    for (spec, status) in kept {
+        let is_there = namespace.is_none_or(|namespace| {
+            let mut uses = spec.uses.iter();
+            uses.any(|used| used.workload.namespace.as_deref() == Some(namespace))
+        });
+        if !is_there || environment.is_some_and(|only| only != spec.environment) {
+            continue;
+        }
+        let key = (spec.environment.clone(), spec.declaration.clone());
+        let known = all.entry(key);
+        let known = known.or_insert_with(|| UsedEmergency::of_record(spec));
+        known.add_record(spec, status);
+    }
+}
+
 /// The emergency changes that records name, each once in each environment.
-fn used(records: &[ReadRecord], environment: Option<&str>) -> Vec<UsedEmergency> {
-    let mut all: BTreeMap<(String, String), UsedEmergency> = BTreeMap::new();
+fn used(records: &[ReadRecord], environment: Option<&str>) -> AllUsed {
+    let mut all = AllUsed::new();
     for record in records {
         for entry in record.entries.values() {
             let workload = format!(
@@ -120,7 +174,7 @@ fn used(records: &[ReadRecord], environment: Option<&str>) -> Vec<UsedEmergency>
             }
         }
     }
-    all.into_values().collect()
+    all
 }
 
 impl UsedEmergency {
@@ -139,9 +193,67 @@ impl UsedEmergency {
             admitted: mark.admitted,
             review_due: mark.review_due,
             state: "unknown",
+            outcome: None,
             verdict: None,
             reviewer: None,
             why: None,
+        }
+    }
+
+    fn of_record(spec: &EmergencyChangeRecordSpec) -> UsedEmergency {
+        UsedEmergency {
+            declaration: spec.declaration.clone(),
+            environment: spec.environment.clone(),
+            incident: spec.incident.id.clone(),
+            incident_state: spec.incident.state.clone(),
+            declared_by: BTreeSet::new(),
+            approved_by: BTreeSet::new(),
+            authors: BTreeSet::new(),
+            requesters: BTreeSet::new(),
+            workloads: BTreeSet::new(),
+            images: BTreeSet::new(),
+            admitted: spec.admitted,
+            review_due: spec.review_due,
+            state: "unknown",
+            outcome: None,
+            verdict: None,
+            reviewer: None,
+            why: None,
+        }
+    }
+
+    /// Whether no review is owed.
+    fn has_ended(&self) -> bool {
+        ["reviewed", "lifted"].contains(&self.state)
+    }
+
+    fn add_record(
+        &mut self,
+        spec: &EmergencyChangeRecordSpec,
+        status: &EmergencyChangeRecordStatus,
+    ) {
+        self.declared_by.extend(spec.declared_by.iter().cloned());
+        self.approved_by.extend(spec.approved_by.iter().cloned());
+        self.authors.extend(spec.authors.iter().cloned());
+        self.requesters.extend(spec.requesters.iter().cloned());
+        for used in &spec.uses {
+            let of = &used.workload;
+            let namespace = of.namespace.as_deref().unwrap_or_default();
+            self.workloads
+                .insert(format!("{} {namespace}/{}", of.kind, of.name));
+            self.images.insert(used.image.clone());
+        }
+        self.admitted = self.admitted.min(spec.admitted);
+        self.review_due = self.review_due.min(spec.review_due);
+        self.outcome = status.outcome.map(ChangeOutcome::id);
+        let state = spec.state(status, spec.review_due);
+        if state.is_ended() {
+            self.state = state.id();
+        }
+        if let (EmergencyState::Reviewed, Some(review)) = (state, &status.review) {
+            let verdicts = ["justified", "unjustified", "inconclusive"].into_iter();
+            self.verdict = verdicts.into_iter().find(|known| *known == review.verdict);
+            self.reviewer = Some(review.reviewer.clone());
         }
     }
 
@@ -151,13 +263,9 @@ impl UsedEmergency {
         self.authors.extend(mark.authors.iter().cloned());
         self.requesters.extend(mark.requester.iter().cloned());
         self.workloads.insert(workload.to_owned());
-        if image.starts_with("sha256:") {
-            let named = mark
-                .repositories
-                .iter()
-                .map(|name| format!("{name}@{image}"));
-            self.images.extend(named);
-        }
+        let own = mark.images.iter();
+        let own = own.filter(|it| it.ends_with(&format!("@{image}")));
+        self.images.extend(own.cloned());
         self.admitted = self.admitted.min(mark.admitted);
         self.review_due = self.review_due.min(mark.review_due);
     }
@@ -263,7 +371,7 @@ fn print(args: &ListArgs, emergencies: Vec<UsedEmergency>) -> anyhow::Result<()>
     }
     for it in &emergencies {
         let state = match it.state {
-            "reviewed" => format!("{GREEN}reviewed{GREEN:#}"),
+            ended @ ("reviewed" | "lifted") => format!("{GREEN}{ended}{GREEN:#}"),
             "overdue" => format!("{RED}overdue{RED:#}"),
             other => format!("{YELLOW}{other}{YELLOW:#}"),
         };
@@ -294,6 +402,9 @@ fn print(args: &ListArgs, emergencies: Vec<UsedEmergency>) -> anyhow::Result<()>
         for image in &it.images {
             print_line!("  image         {}", line(image));
         }
+        if let Some(outcome) = it.outcome {
+            print_line!("  outcome       {outcome}");
+        }
         print_line!(
             "  declared by   {}; agreed: {}",
             listed(&it.declared_by),
@@ -308,6 +419,9 @@ fn print(args: &ListArgs, emergencies: Vec<UsedEmergency>) -> anyhow::Result<()>
                 it.review_due,
                 line(why)
             ),
+            _ if it.has_ended() => {
+                print_line!("  review        not owed: a governor deleted the record")
+            }
             _ => print_line!("  review due    {:.0}", it.review_due),
         }
     }

@@ -199,8 +199,8 @@ struct CloseArgs {
 
 /// List the emergency changes by which a cluster admitted something, and whether they were reviewed
 ///
-/// Reads the release records of the cluster, and looks for the reviews in the registries. An emergency change that is not listed any more was
-/// of an image that no record names any more.
+/// Reads the release records of the cluster and its records of emergency changes, and looks in the registries for reviews that these do not
+/// name yet.
 ///
 /// Exit codes: 0 no review is overdue, 1 wrong usage or a failure, 2 a review is overdue, 3 it could not be decided.
 #[derive(Debug, clap::Args)]

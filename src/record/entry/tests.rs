@@ -211,6 +211,7 @@ fn kept(written: &WrittenEntry) -> KeptEntry {
     KeptEntry {
         entry: Arc::new(written.parse(None).unwrap()),
         digest: None,
+        has_emergency: !written.emergency.is_empty(),
         written: serde_json::to_string(written).unwrap().into(),
     }
 }
@@ -479,7 +480,7 @@ fn marked(declaration: &str) -> WrittenEmergency {
         requester: None,
         policies: ["pinned".to_owned()].into(),
         waived: ["noFreeze".to_owned()].into(),
-        repositories: BTreeSet::new(),
+        images: BTreeSet::new(),
         admitted: at,
         expires: at,
         review_due: at,

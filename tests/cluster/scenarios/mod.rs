@@ -1,6 +1,7 @@
 //! The scenarios, in the order of their numbers.
 
 mod changes;
+mod emergencies;
 mod flux;
 mod forgery;
 mod governance;
@@ -24,6 +25,7 @@ pub fn all() -> Vec<Scenario> {
         load::scenarios(),
         changes::scenarios(),
         helm::scenarios(),
+        emergencies::scenarios(),
         flux::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();

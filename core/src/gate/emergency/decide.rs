@@ -284,7 +284,8 @@ impl<'a> Denied<'a> {
         }
         let reviews = &self.world.overdue_reviews;
         let environment = self.policy.environment.as_deref().unwrap_or_default();
-        let overdue = reviews.value().and_then(|it| it.first_of(environment));
+        let at = self.promotion.at;
+        let overdue = reviews.value().and_then(|it| it.first_of(environment, at));
         if let Some(overdue) = overdue {
             let detail = format!(
                 "the emergency change `{}` of `{environment}` for the incident `{}` was to be reviewed until {}",

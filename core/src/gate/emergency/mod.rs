@@ -10,7 +10,8 @@
 //! * `participants`: who may not review it
 //! * `refused`, `reasons`: why one does not count
 //! * `used`: what is recorded and told of one that let a change pass
-//! * `debt`: reviews that are overdue
+//! * `debt`: reviews that are owed, and when they are overdue
+//! * `review`: whether one that was used was reviewed
 //! * `commands`: the commands that messages name
 
 mod commands;
@@ -23,6 +24,7 @@ mod participants;
 mod policy;
 mod reasons;
 mod refused;
+mod review;
 mod signed;
 mod used;
 mod waivers;
@@ -37,5 +39,6 @@ pub use policy::{
     EmergencyPolicy, IncidentRequirement, ServicePattern, WaivableRule, WhenUnreachable,
 };
 pub use reasons::emergency_manual;
+pub use review::{CountedReview, ReviewSearch, UsedEmergency};
 pub use used::{EmergencyUse, IncidentState};
 pub(in crate::gate) use waivers::{RULE, Waivers};

@@ -47,8 +47,8 @@ pub struct EmergencyPolicy {
     /// How soon after the admission it has to be reviewed; `48h` when absent.
     #[serde(default)]
     pub review_within: Option<Age>,
-    /// Whether an emergency change of the environment that was not reviewed in time blocks the next one; `false` when absent. It has no
-    /// effect in this version, because the cluster does not keep which reviews are overdue.
+    /// Whether an emergency change of the environment that was not reviewed in time blocks the next one in this cluster; `false` when
+    /// absent. It has no effect without a cluster, which keeps what was used.
     #[serde(default)]
     pub block_on_overdue_review: bool,
     /// The trust roots under which declarations and agreements are accepted; those of the policy's `approvals` when absent, and
@@ -162,10 +162,6 @@ impl EmergencyPolicy {
         if covering.peek().is_some() && covering.all(|it| self.waives_rule(it.rule_name())) {
             let why = "every requirement that says where an image comes from is waived here; an image for which all of them are waived stays uncovered, and is denied";
             warnings.push(("waives", why.to_owned()));
-        }
-        if self.block_on_overdue_review {
-            let why = "`blockOnOverdueReview` has no effect in this version: the cluster does not keep which reviews are overdue; `promotion-gate emergency list` shows them";
-            warnings.push(("blockOnOverdueReview", why.to_owned()));
         }
         let seats: usize = self.from.iter().map(Approvers::seats).sum();
         if seats == 1 {

@@ -20,6 +20,7 @@ use crate::gate::rules::{
     Approval, ImageCheck, Scoped, Seating, is_entitled, kept_rejections, kept_unreadable, listed,
     minute, person, scopes_include, seats_of, verified_times, witnessed,
 };
+use crate::gate::signer::RequiredTransparency;
 
 /// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -74,7 +75,7 @@ pub(in crate::gate) struct Votes<'a> {
 }
 
 /// A person, with the earliest and the latest verified time of the signature.
-type SignedBy<'a> = (&'a Person, (Timestamp, Timestamp));
+pub(super) type SignedBy<'a> = (&'a Person, (Timestamp, Timestamp));
 
 impl<'a> SignedWords<'a> {
     /// The statements that verified under a trust root which the policy accepts.
@@ -246,27 +247,14 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The person who signed, and the verified times, if the signature counts.
-    pub(super) fn signer(
-        &self,
-        statement: &'a VerifiedStatement,
-    ) -> Result<(&'a Person, (Timestamp, Timestamp)), String> {
-        let now = self.check.promotion.at;
-        let signer = statement.signer();
-        let person =
-            person(signer, self.people).map_err(|why| format!("signed by {signer}: {why}"))?;
+    pub(super) fn signer(&self, statement: &'a VerifiedStatement) -> Result<SignedBy<'a>, String> {
         let transparency = self.section.transparency(self.check.policy);
-        let times = witnessed(statement, transparency, now)
-            .map_err(|why| format!("signed by `{}`: {why}", person.name))?;
-        let is_active = [times.0, times.1, now]
-            .into_iter()
-            .all(|at| person.is_active_at(at));
-        match is_active {
-            true => Ok((person, times)),
-            false => Err(format!(
-                "the directory does not list `{}` as active, both at the time of the signature and now",
-                person.name
-            )),
-        }
+        signed_by(
+            statement,
+            transparency,
+            self.people,
+            self.check.promotion.at,
+        )
     }
 
     /// Refuses a declaration that was ended by a person who may end it.
@@ -525,6 +513,32 @@ impl<'a> SignedWords<'a> {
             let user = Identity::KubernetesUser(user.clone());
             matches!(self.people.person_of(&user), Lookup::Person(person) if person.name == by.name)
         })
+    }
+}
+
+/// The person who signed a statement, and the verified times, if the signature counts.
+///
+/// # Errors
+/// Why it does not count.
+pub(super) fn signed_by<'a>(
+    statement: &VerifiedStatement,
+    transparency: Option<RequiredTransparency>,
+    people: &'a People,
+    now: Timestamp,
+) -> Result<SignedBy<'a>, String> {
+    let signer = statement.signer();
+    let person = person(signer, people).map_err(|why| format!("signed by {signer}: {why}"))?;
+    let times = witnessed(statement, transparency, now)
+        .map_err(|why| format!("signed by `{}`: {why}", person.name))?;
+    let is_active = [times.0, times.1, now]
+        .into_iter()
+        .all(|at| person.is_active_at(at));
+    match is_active {
+        true => Ok((person, times)),
+        false => Err(format!(
+            "the directory does not list `{}` as active, both at the time of the signature and now",
+            person.name
+        )),
     }
 }
 

@@ -93,7 +93,8 @@ fn each_operation(kind: &str) -> [(Value, Value); 3] {
 #[test]
 fn only_governors_may_change_what_the_gate_decides_by() {
     let kinds = GovernedKind::KNOWN.iter().map(GovernedKind::name);
-    for kind in kinds.filter(|kind| *kind != "Namespace").chain(["Later"]) {
+    let others = ["Namespace", "EmergencyChangeRecord"];
+    for kind in kinds.filter(|kind| !others.contains(kind)).chain(["Later"]) {
         for (before, after) in each_operation(kind) {
             let by = |username: &str, groups: &[&str]| {
                 reason(kind, before.clone(), after.clone(), actor(username, groups))
@@ -238,6 +239,37 @@ fn the_gate_keeps_evidence_and_changes_nothing_else() {
         reason("GateConfiguration", Value::Null, empty, actor("bob", &[])),
         "not-a-governor"
     );
+}
+
+#[test]
+fn the_gate_alone_writes_records_of_emergency_changes_and_a_governor_may_delete_one() {
+    let kind = "EmergencyChangeRecord";
+    let [created, updated, deleted] = each_operation(kind);
+    for no_governors in [false, true] {
+        let mut snapshot = snapshot();
+        if no_governors {
+            snapshot.world.governors = Governors::default();
+        }
+        let reason = |(before, after): &(Value, Value), user: &str| {
+            let change = change(kind, before.clone(), after.clone(), actor(user, &[]));
+            judged_in(&snapshot, &change).reason
+        };
+        for write in [&created, &updated] {
+            for user in [ADMIN, "bob", "system:kube-controller-manager", ""] {
+                assert_eq!(reason(write, user), "not-the-gate", "{user}");
+            }
+            assert_eq!(reason(write, GATE), "gate");
+        }
+        assert_eq!(reason(&deleted, GATE), "gate");
+        let expected = match no_governors {
+            false => ["governor", "not-a-governor"],
+            true => ["no-governors"; 2],
+        };
+        assert_eq!([ADMIN, "bob"].map(|user| reason(&deleted, user)), expected);
+    }
+    let deleted = change(kind, deleted.0, deleted.1, actor(ADMIN, &[]));
+    let loosened = judged_in(&snapshot(), &deleted).loosened;
+    assert_eq!(loosened, ["EmergencyChangeRecord `one` is deleted"]);
 }
 
 #[test]

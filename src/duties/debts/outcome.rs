@@ -1,0 +1,458 @@
+//! What became of the workloads that an emergency change let pass, by reading them now and then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use promotion_gate_core::gate::{Digest, Workload};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::Debts;
+use super::status::next_outcome;
+use crate::api::{
+    ChangeOutcome, EmergencyChangeRecordSpec, EmergencyChangeRecordStatus, WorkloadOutcome,
+    WrittenWorkload,
+};
+
+/// How long one read may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most Pods of a workload that are looked at.
+const MAXIMUM_PODS: u32 = 50;
+
+/// A template of a workload that an emergency change let pass.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Changed {
+    workload: WrittenWorkload,
+    template: String,
+    admitted: Timestamp,
+    images: Vec<String>,
+}
+
+/// What is seen of a workload.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Gone,
+    Another {
+        ran_before: bool,
+    },
+    This {
+        object: Value,
+        crashes: Option<String>,
+    },
+}
+
+/// The templates of a record, each once.
+pub(super) fn changed(spec: &EmergencyChangeRecordSpec) -> Vec<Changed> {
+    let mut all: Vec<Changed> = Vec::new();
+    for used in &spec.uses {
+        let known = all
+            .iter_mut()
+            .find(|it| it.workload == used.workload && it.template == used.template);
+        match known {
+            Some(known) => known.images.push(used.image.clone()),
+            None => all.push(Changed {
+                workload: used.workload.clone(),
+                template: used.template.clone(),
+                admitted: used.admitted,
+                images: vec![used.image.clone()],
+            }),
+        }
+    }
+    all
+}
+
+impl Debts {
+    /// What became of each workload of a record; what could not be read stays as it was known.
+    pub(super) async fn outcomes(
+        &self,
+        spec: &EmergencyChangeRecordSpec,
+        known: &EmergencyChangeRecordStatus,
+        now: Timestamp,
+    ) -> Vec<WorkloadOutcome> {
+        let known: BTreeMap<_, _> = known
+            .outcomes
+            .iter()
+            .map(|it| ((it.workload.as_str(), it.template.as_str()), it))
+            .collect();
+        let mut outcomes = Vec::new();
+        for changed in changed(spec) {
+            let shown = shown(&changed.workload);
+            let before = known.get(&(shown.as_str(), changed.template.as_str()));
+            let before = before.copied();
+            match self.look(&changed).await {
+                Ok(seen) => {
+                    let (outcome, why) = outcome(&seen);
+                    let new = WorkloadOutcome {
+                        workload: shown,
+                        template: changed.template,
+                        outcome,
+                        at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+                        why,
+                    };
+                    outcomes.push(next_outcome(before, new));
+                }
+                Err(why) => {
+                    tracing::debug!(
+                        why,
+                        workload = shown,
+                        "what became of a workload is not known"
+                    );
+                    outcomes.extend(before.cloned());
+                }
+            }
+        }
+        outcomes
+    }
+
+    async fn look(&self, changed: &Changed) -> Result<Seen, String> {
+        let written = &changed.workload;
+        let workload = Workload {
+            group: written.group.clone(),
+            version: written.version.clone(),
+            kind: written.kind.clone(),
+            namespace: written.namespace.clone(),
+            name: written.name.clone(),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let live = self.records.live_workload(&workload, deadline).await;
+        let Some(live) = live.map_err(|why| why.to_string())? else {
+            return Ok(Seen::Gone);
+        };
+        if written.uid.is_some() && written.uid != live.uid {
+            return Ok(Seen::Gone);
+        }
+        let template = changed.template.parse::<Digest>().ok();
+        if live.template != template {
+            let now = live.template.as_ref();
+            let ran_before = now.is_some_and(|now| {
+                self.records
+                    .was_admitted_before(&workload, now, changed.admitted)
+            });
+            return Ok(Seen::Another { ran_before });
+        }
+        let crashes = match readiness(&live.object) {
+            (ChangeOutcome::Pending, _) => self.crashing(&workload, &live.object, changed).await?,
+            _ => None,
+        };
+        Ok(Seen::This {
+            object: live.object,
+            crashes,
+        })
+    }
+
+    /// Why Pods of a workload crash, if some of its images do.
+    async fn crashing(
+        &self,
+        workload: &Workload,
+        object: &Value,
+        changed: &Changed,
+    ) -> Result<Option<String>, String> {
+        let Some(namespace) = &workload.namespace else {
+            return Ok(None);
+        };
+        if workload.kind == "Pod" {
+            return Ok(crash(object, &changed.images));
+        }
+        let Some(selector) = selector(object) else {
+            return Ok(None);
+        };
+        let api: Api<Pod> = Api::namespaced(self.cluster.client(), namespace);
+        let some = ListParams::default().labels(&selector).limit(MAXIMUM_PODS);
+        let listed = timeout(PATIENCE, api.list(&some)).await;
+        let listed = listed.map_err(|_| "no answer in time".to_owned())?;
+        let listed = listed.map_err(|error| error.to_string())?;
+        let pods = listed.items.iter();
+        let mut pods = pods.filter_map(|pod| serde_json::to_value(pod).ok());
+        Ok(pods.find_map(|pod| crash(&pod, &changed.images)))
+    }
+}
+
+/// The label selector of a workload, as a list request takes it; `None` where it has none, or one of expressions.
+fn selector(object: &Value) -> Option<String> {
+    let selector = object.pointer("/spec/selector")?;
+    if selector.get("matchExpressions").is_some() {
+        return None;
+    }
+    let labels = selector
+        .get("matchLabels")
+        .unwrap_or(selector)
+        .as_object()?;
+    let pairs = labels.iter();
+    let pairs = pairs.map(|(name, value)| Some(format!("{name}={}", value.as_str()?)));
+    let pairs: Vec<_> = pairs.collect::<Option<_>>()?;
+    (!pairs.is_empty()).then(|| pairs.join(","))
+}
+
+/// Why a Pod crashes, if a container of one of these images waits to be started again after it ended several times.
+fn crash(pod: &Value, images: &[String]) -> Option<String> {
+    let digest = |image: &str| image.split_once('@').map(|(_, digest)| digest.to_owned());
+    let digests: Vec<_> = images.iter().filter_map(|image| digest(image)).collect();
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+    let text = |value: &Value, at: &str| Some(value.pointer(at)?.as_str()?.to_owned());
+    let own: Vec<_> = containers
+        .into_iter()
+        .flatten()
+        .filter(|it| {
+            let image = text(it, "/image").unwrap_or_default();
+            // A tag was resolved when it was judged; the Pod does not say to which digest.
+            digest(&image).is_none_or(|digest| digests.contains(&digest))
+        })
+        .filter_map(|it| text(it, "/name"))
+        .collect();
+    let statuses = pod
+        .pointer("/status/containerStatuses")
+        .and_then(Value::as_array);
+    let mut statuses = statuses.into_iter().flatten();
+    statuses.find_map(|status| {
+        let name = text(status, "/name").filter(|name| own.contains(name))?;
+        let reason = text(status, "/state/waiting/reason")?;
+        (reason == "CrashLoopBackOff").then(|| {
+            let pod = text(pod, "/metadata/name").unwrap_or_default();
+            format!("the container `{name}` of the Pod `{pod}` crashes again and again")
+        })
+    })
+}
+
+fn outcome(seen: &Seen) -> (ChangeOutcome, Option<String>) {
+    match seen {
+        Seen::Gone => (ChangeOutcome::Gone, None),
+        Seen::Another { ran_before: true } => (ChangeOutcome::RolledBack, None),
+        Seen::Another { ran_before: false } => (ChangeOutcome::Replaced, None),
+        Seen::This {
+            crashes: Some(why), ..
+        } => (ChangeOutcome::Failed, Some(why.clone())),
+        Seen::This {
+            object,
+            crashes: None,
+        } => readiness(object),
+    }
+}
+
+/// Whether an object runs its present template, by its status.
+fn readiness(object: &Value) -> (ChangeOutcome, Option<String>) {
+    let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
+    let is_current = match (
+        number("/status/observedGeneration"),
+        number("/metadata/generation"),
+    ) {
+        (Some(observed), Some(now)) => observed >= now,
+        (None, Some(_)) => object.pointer("/status/observedGeneration").is_none(),
+        _ => true,
+    };
+    if !is_current {
+        return (ChangeOutcome::Pending, None);
+    }
+    let kind = object.get("kind").and_then(Value::as_str);
+    let wanted = number("/spec/replicas").unwrap_or(1);
+    let all = |fields: &[&str], wanted: i64| {
+        let mut fields = fields.iter();
+        fields.all(|field| number(&format!("/status/{field}")).unwrap_or(0) >= wanted)
+    };
+    let (ready, failed) = match kind {
+        Some("Deployment") => (
+            all(&["updatedReplicas", "availableReplicas"], wanted)
+                && number("/status/replicas").unwrap_or(0) <= wanted,
+            condition(object, "Progressing", "False"),
+        ),
+        Some("StatefulSet") => (all(&["updatedReplicas", "readyReplicas"], wanted), None),
+        Some("ReplicaSet" | "ReplicationController") => (all(&["readyReplicas"], wanted), None),
+        Some("DaemonSet") => {
+            let wanted = number("/status/desiredNumberScheduled").unwrap_or(i64::MAX);
+            let ready = all(&["updatedNumberScheduled", "numberReady"], wanted);
+            (ready, None)
+        }
+        Some("Job") => (
+            condition(object, "Complete", "True").is_some(),
+            condition(object, "Failed", "True"),
+        ),
+        Some("Pod") => {
+            let phase = object.pointer("/status/phase").and_then(Value::as_str);
+            let ready = condition(object, "Ready", "True").is_some() || phase == Some("Succeeded");
+            let failed = (phase == Some("Failed")).then(|| "the Pod has failed".to_owned());
+            (ready, failed)
+        }
+        Some("Rollout") => {
+            let phase = object.pointer("/status/phase").and_then(Value::as_str);
+            let failed = (phase == Some("Degraded")).then(|| "the Rollout is degraded".to_owned());
+            (phase == Some("Healthy"), failed)
+        }
+        // What these make is read by itself, or not at all.
+        _ => (false, None),
+    };
+    match (failed, ready) {
+        (Some(why), _) => (ChangeOutcome::Failed, Some(why)),
+        (None, true) => (ChangeOutcome::Ready, None),
+        (None, false) => (ChangeOutcome::Pending, None),
+    }
+}
+
+/// The reason and the message of a condition that has this status.
+fn condition(object: &Value, kind: &str, status: &str) -> Option<String> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    let mut conditions = conditions.iter();
+    let found = conditions.find(|it| {
+        it.get("type") == Some(&json!(kind)) && it.get("status") == Some(&json!(status))
+    })?;
+    let text = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or_default();
+    Some(format!("{}: {:.500}", text("reason"), text("message")))
+}
+
+/// A workload as people name it.
+fn shown(workload: &WrittenWorkload) -> String {
+    let WrittenWorkload { kind, name, .. } = workload;
+    match &workload.namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(object: Value) -> ChangeOutcome {
+        let crashes = None;
+        outcome(&Seen::This { object, crashes }).0
+    }
+
+    #[test]
+    fn a_deployment_is_ready_when_every_replica_runs_the_new_template() {
+        let deployment = |status: Value| {
+            json!({
+                "kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status,
+            })
+        };
+        let ready = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+        assert_eq!(of(deployment(ready.clone())), ChangeOutcome::Ready);
+        for (field, value) in [
+            ("observedGeneration", 1),
+            ("replicas", 3),
+            ("updatedReplicas", 1),
+            ("availableReplicas", 1),
+        ] {
+            let mut status = ready.clone();
+            status[field] = json!(value);
+            assert_eq!(of(deployment(status)), ChangeOutcome::Pending, "{field}");
+        }
+        let late = json!({"observedGeneration": 2, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"},
+        ]});
+        let (outcome, why) = readiness(&deployment(late));
+        assert_eq!(outcome, ChangeOutcome::Failed);
+        assert_eq!(why.as_deref(), Some("ProgressDeadlineExceeded: timed out"));
+    }
+
+    #[test]
+    fn each_kind_is_ready_or_failed_by_its_own_status() {
+        use ChangeOutcome::{Failed, Pending, Ready};
+        let with = |kind: &str, status: Value| {
+            of(json!({"kind": kind, "spec": {"replicas": 1}, "status": status}))
+        };
+        let condition = |kind: &str, status: &str| json!([{"type": kind, "status": status}]);
+        for (kind, status, expected) in [
+            (
+                "StatefulSet",
+                json!({"updatedReplicas": 1, "readyReplicas": 1}),
+                Ready,
+            ),
+            (
+                "StatefulSet",
+                json!({"updatedReplicas": 0, "readyReplicas": 1}),
+                Pending,
+            ),
+            ("ReplicaSet", json!({"readyReplicas": 1}), Ready),
+            (
+                "DaemonSet",
+                json!({"desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 3}),
+                Ready,
+            ),
+            (
+                "DaemonSet",
+                json!({"desiredNumberScheduled": 3, "updatedNumberScheduled": 3, "numberReady": 2}),
+                Pending,
+            ),
+            ("DaemonSet", json!({}), Pending),
+            (
+                "Job",
+                json!({"conditions": condition("Complete", "True")}),
+                Ready,
+            ),
+            (
+                "Job",
+                json!({"conditions": condition("Failed", "True")}),
+                Failed,
+            ),
+            ("Job", json!({}), Pending),
+            (
+                "Pod",
+                json!({"phase": "Running", "conditions": condition("Ready", "True")}),
+                Ready,
+            ),
+            ("Pod", json!({"phase": "Succeeded"}), Ready),
+            ("Pod", json!({"phase": "Failed"}), Failed),
+            ("Pod", json!({"phase": "Pending"}), Pending),
+            ("Rollout", json!({"phase": "Healthy"}), Ready),
+            ("Rollout", json!({"phase": "Degraded"}), Failed),
+            ("CronJob", json!({}), Pending),
+        ] {
+            assert_eq!(with(kind, status.clone()), expected, "{kind} {status}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_runs_no_more_was_rolled_back_if_an_earlier_one_runs() {
+        use ChangeOutcome::{Gone, Replaced, RolledBack};
+        assert_eq!(outcome(&Seen::Another { ran_before: true }).0, RolledBack);
+        assert_eq!(outcome(&Seen::Another { ran_before: false }).0, Replaced);
+        assert_eq!(outcome(&Seen::Gone).0, Gone);
+    }
+
+    #[test]
+    fn a_container_of_the_image_that_crashes_again_and_again_is_a_failure() {
+        let image = "registry.example/app@sha256:1".to_owned();
+        let pod = |image: &str, reason: &str| {
+            json!({
+                "metadata": {"name": "web-1"},
+                "spec": {"containers": [{"name": "app", "image": image}, {"name": "proxy", "image": "p@sha256:2"}]},
+                "status": {"containerStatuses": [
+                    {"name": "proxy", "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+                    {"name": "app", "state": {"waiting": {"reason": reason}}},
+                ]},
+            })
+        };
+        let images = std::slice::from_ref(&image);
+        let why = crash(&pod(&image, "CrashLoopBackOff"), images).unwrap();
+        assert!(why.contains("`app`") && why.contains("`web-1`"), "{why}");
+        assert!(crash(&pod("app:v1", "CrashLoopBackOff"), images).is_some());
+        assert_eq!(crash(&pod(&image, "ContainerCreating"), images), None);
+        assert_eq!(
+            crash(&pod("app@sha256:3", "CrashLoopBackOff"), images),
+            None
+        );
+    }
+
+    #[test]
+    fn the_pods_of_a_workload_are_found_by_its_labels_alone() {
+        let of = |selector: Value| selector_of(selector);
+        assert_eq!(
+            of(json!({"matchLabels": {"app": "web", "tier": "a"}})).as_deref(),
+            Some("app=web,tier=a")
+        );
+        assert_eq!(of(json!({"app": "web"})).as_deref(), Some("app=web"));
+        for other in [
+            json!({}),
+            json!({"matchLabels": {}}),
+            json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]}),
+        ] {
+            assert_eq!(of(other.clone()), None, "{other}");
+        }
+    }
+
+    fn selector_of(selector: Value) -> Option<String> {
+        super::selector(&json!({"spec": {"selector": selector}}))
+    }
+}

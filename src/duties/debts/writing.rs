@@ -1,0 +1,270 @@
+//! Writes of records to the cluster: new ones, uses that were added, statuses, and the deletion of old ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::marks::{joined, needed};
+use super::status::desired;
+use super::{Debts, KEPT, Record, api_resource};
+use crate::api::{API_VERSION, EmergencyChangeRecordSpec, EmergencyState};
+use crate::cluster::cause;
+use crate::snapshot::Resource;
+
+/// How long one write may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The wait after a write that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// How the gate is named as the writer.
+const MANAGER: &str = "promotion-gate";
+
+impl Debts {
+    /// Writes a record for each emergency change that was used, and adds what it was used for since.
+    pub(super) async fn write_records(&self, present: &[Arc<Record>]) {
+        let Some(entries) = self.records.emergency_entries() else {
+            return;
+        };
+        for (name, spec) in needed(&entries) {
+            if self.state().deleted.contains_key(&name) {
+                // It is restored as it was.
+                continue;
+            }
+            let known = present.iter().find(|record| record.name() == name);
+            let written = match known {
+                None => {
+                    // One that is there and cannot be read is told by `/readyz`.
+                    if self.state().known.contains_key(&name) {
+                        continue;
+                    }
+                    self.create(&name, &json!(spec)).await.map(drop)
+                }
+                Some(known) => {
+                    let joined = joined(&known.spec, &spec);
+                    if joined == known.spec {
+                        continue;
+                    }
+                    self.add(&known.resource, &joined).await
+                }
+            };
+            match written {
+                Ok(()) => tracing::info!(name, "the use of an emergency change is kept"),
+                Err(why) => {
+                    let what = format!(
+                        "the use of the emergency change `{}` of `{}` cannot be kept yet, so that its review is not asked for: {why}",
+                        spec.declaration, spec.environment
+                    );
+                    self.metrics.alarms.raise("emergency-not-kept", &what);
+                    sleep(AFTER_FAILURE).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes the status of each record whose status is not what it should be.
+    pub(super) async fn write_statuses(&self, present: &[Arc<Record>], now: Timestamp) {
+        for record in present {
+            let (name, state) = (record.name(), record.state(now));
+            if state.is_ended() && record.status.state == Some(state) {
+                continue;
+            }
+            let (findings, restored) = {
+                let state = self.state();
+                let findings = state.findings.get(name).cloned();
+                (
+                    findings.unwrap_or_default(),
+                    state.restored.get(name).cloned(),
+                )
+            };
+            let has_status = record.status.state.is_some();
+            if has_status && restored.is_some() {
+                self.state().restored.remove(name);
+            }
+            let base = restored.filter(|_| !has_status);
+            let base = base.as_ref().unwrap_or(&record.resource.status);
+            let status = desired(&record.spec, base, &findings, now);
+            if status == record.resource.status {
+                continue;
+            }
+            match self.write_status(&record.resource, &status).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(why) => {
+                    tracing::warn!(name, why, "the status of a record cannot be written");
+                    sleep(AFTER_FAILURE).await;
+                    return;
+                }
+            }
+            self.tell(record, &status);
+        }
+    }
+
+    /// Raises an alarm where a review is overdue from now on, and where the use was not justified.
+    fn tell(&self, record: &Record, status: &Value) {
+        let is = |state: EmergencyState| status.get("state") == Some(&json!(state));
+        let spec = &record.spec;
+        let what = format!(
+            "the emergency change `{}` of `{}` for the incident `{}`",
+            spec.declaration, spec.environment, spec.incident.id
+        );
+        let before = record.status.state;
+        let alarms = &self.metrics.alarms;
+        if is(EmergencyState::Overdue) && before != Some(EmergencyState::Overdue) {
+            let image = spec.uses.first().map_or("IMAGE", |used| &used.image);
+            let told = format!(
+                "the review of {what} was due on {:.0}: let somebody who had no part in it review it: `promotion-gate emergency review {image} --environment {} --declaration {} --verdict VERDICT --reason TEXT --from-cluster`",
+                spec.review_due, spec.environment, spec.declaration
+            );
+            alarms.raise("emergency-review-overdue", &told);
+        }
+        if is(EmergencyState::Reviewed) && before != Some(EmergencyState::Reviewed) {
+            let text = |at: &str| {
+                status
+                    .pointer(at)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
+            let (verdict, by) = (text("/review/verdict"), text("/review/reviewer"));
+            tracing::info!(
+                name = record.name(),
+                verdict,
+                by,
+                "an emergency change was reviewed"
+            );
+            if verdict == "unjustified" {
+                let told = format!(
+                    "`{by}` reviewed {what}, and it was not justified: {}",
+                    text("/review/reason")
+                );
+                alarms.raise("emergency-unjustified", &told);
+            }
+        }
+    }
+
+    /// Deletes records that owe no review for a long time, and that no release record would bring about again.
+    pub(super) async fn collect(&self, present: &[Arc<Record>], now: Timestamp) {
+        let is_old = |record: &&Arc<Record>| {
+            let status = &record.status;
+            let ended = [
+                status.review.as_ref().map(|review| review.at),
+                status.lifted.as_ref().map(|lifted| lifted.at),
+                Some(record.spec.last_admitted),
+            ];
+            let last = ended.into_iter().flatten().max();
+            record.state(now).is_ended() && last.is_some_and(|at| now.duration_since(at) > KEPT)
+        };
+        let old: Vec<_> = present.iter().filter(is_old).collect();
+        if old.is_empty() {
+            return;
+        }
+        let Some(entries) = self.records.emergency_entries() else {
+            return;
+        };
+        let needed = needed(&entries);
+        for record in old.into_iter().filter(|it| !needed.contains_key(it.name())) {
+            let name = record.name().to_owned();
+            self.state().collected.insert(name.clone());
+            let unchanged = DeleteParams::default().preconditions(Preconditions {
+                uid: Some(record.resource.uid.clone()),
+                resource_version: Some(record.resource.version.clone()),
+            });
+            let api = self.api();
+            let deleted = within(api.delete(&name, &unchanged)).await;
+            match deleted {
+                Ok(_) => tracing::info!(name, "an old record of an emergency change is deleted"),
+                Err(why) => {
+                    self.state().collected.remove(&name);
+                    tracing::warn!(name, why, "an old record cannot be deleted");
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn api(&self) -> Api<DynamicObject> {
+        Api::all_with(self.cluster.client(), &api_resource())
+    }
+
+    /// Creates a record. One that is there already is taken over when the watch shows it.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        spec: &Value,
+    ) -> Result<Option<DynamicObject>, String> {
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": "EmergencyChangeRecord",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
+        let how = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match timeout(PATIENCE, self.api().create(&how, &object)).await {
+            Ok(Ok(created)) => Ok(Some(created)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(None),
+            Ok(Err(error)) => Err(cause(&error)),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// Lets a record say more, if it is still as it was seen.
+    async fn add(
+        &self,
+        resource: &Resource,
+        spec: &EmergencyChangeRecordSpec,
+    ) -> Result<(), String> {
+        let how = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({
+            "metadata": {"resourceVersion": resource.version},
+            "spec": spec,
+        }));
+        let api = self.api();
+        match timeout(PATIENCE, api.patch(&resource.name.name, &how, &patch)).await {
+            Ok(Ok(_)) => Ok(()),
+            // It has changed meanwhile, and is compared again.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
+            Ok(Err(error)) => Err(cause(&error)),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// Writes a status, if the record is still as it was seen; `false` if it is not.
+    pub(super) async fn write_status(
+        &self,
+        resource: &Resource,
+        status: &Value,
+    ) -> Result<bool, String> {
+        let mut object = DynamicObject::new(&resource.name.name, &api_resource());
+        object.metadata.uid = Some(resource.uid.clone());
+        object.metadata.resource_version = Some(resource.version.clone());
+        object.data = json!({"spec": resource.spec, "status": status});
+        let api = self.api();
+        let parameters = PostParams::default();
+        let write = api.replace_status(&resource.name.name, &parameters, &object);
+        match timeout(PATIENCE, write).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
+            Ok(Err(error)) => Err(cause(&error)),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+}
+
+/// The answer to a request, within the time of one.
+pub(super) async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match timeout(PATIENCE, request).await {
+        Ok(answer) => answer.map_err(|error| cause(&error)),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
