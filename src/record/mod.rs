@@ -63,7 +63,7 @@ pub use once::{Admission, RecordsOnce};
 pub use reading::{
     AskedAdoption, ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded,
 };
-pub use running::{LiveWorkload, RunningImage, running_images};
+pub use running::{RunningImage, RunningWorkload, running_images};
 pub use tags::{CheckedTags, RecordedTags, check_tags};
 
 /// The most writes, and the most admissions to confirm, that wait in the background.

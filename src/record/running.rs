@@ -12,7 +12,7 @@ use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry};
 
 /// A workload as the API server gives it now.
 #[derive(Clone, Copy, Debug)]
-pub struct LiveWorkload<'a> {
+pub struct RunningWorkload<'a> {
     /// Its name.
     pub workload: &'a Workload,
     /// What it says besides its images.
@@ -43,7 +43,7 @@ pub struct RunningImage {
 /// Why an image cannot be attested, as a sentence.
 pub fn running_images(
     records: &[ReadRecord],
-    live: LiveWorkload<'_>,
+    live: RunningWorkload<'_>,
     required: &BTreeSet<String>,
 ) -> Result<Vec<RunningImage>, String> {
     let Workload { kind, name, .. } = live.workload;
@@ -107,7 +107,7 @@ pub fn running_images(
     Ok(running)
 }
 
-fn is_of(entry: &WrittenEntry, live: LiveWorkload<'_>) -> bool {
+fn is_of(entry: &WrittenEntry, live: RunningWorkload<'_>) -> bool {
     let Workload {
         group,
         version: _,
@@ -151,7 +151,7 @@ fn refusal(entry: &WrittenEntry, required: &BTreeSet<String>) -> Option<String> 
 /// Whether another template of the workload was admitted after `since`: it may have run in between.
 fn was_replaced(
     records: &[ReadRecord],
-    live: LiveWorkload<'_>,
+    live: RunningWorkload<'_>,
     template: &str,
     since: Timestamp,
 ) -> bool {
@@ -224,7 +224,7 @@ mod tests {
             ..ChangedObject::default()
         };
         let workload = workload();
-        let live = LiveWorkload {
+        let live = RunningWorkload {
             workload: &workload,
             object: &object,
             images: &images,

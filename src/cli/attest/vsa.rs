@@ -24,7 +24,7 @@ use crate::cli::approve::{attach_for_gate, note_repeated};
 use crate::cli::deciding::{Deciding, Purpose, Recorded, Sources};
 use crate::cluster::ObjectName;
 use crate::oci::{Reference, Registry as _};
-use crate::record::{LiveWorkload, ReadRecord, RunningImage, read_records, running_images};
+use crate::record::{ReadRecord, RunningImage, RunningWorkload, read_records, running_images};
 use crate::text::line;
 
 /// The exit code where something was left out: it does not run, or did not comply.
@@ -304,7 +304,7 @@ fn attested(
         parsed.map_err(|error| error.to_string())
     });
     let images = images.collect::<Result<Vec<_>, _>>()?;
-    let live = LiveWorkload {
+    let live = RunningWorkload {
         workload,
         object: changed,
         images: &images,
