@@ -56,6 +56,8 @@ pub struct PolicySet {
     pub authors: BTreeMap<Digest, KeptAuthors>,
     /// All problems of the files.
     pub problems: Vec<Problem>,
+    /// For problems within a text, by their text: the line of the file, and a caret below it.
+    pub excerpts: BTreeMap<String, String>,
     /// Parts of the policies that probably do not mean what their author meant.
     pub warnings: Vec<Problem>,
     /// Files and documents that were not read.
@@ -290,7 +292,9 @@ fn load_knowing(sources: &[SourceFile], mut names: RootNames) -> PolicySet {
     for problem in &mut set.problems {
         let of_file = sources.iter().find(|(file, _)| **file == *problem.file);
         let text = of_file.and_then(|(_, bytes)| std::str::from_utf8(bytes).ok());
-        problem.locate(text.unwrap_or_default());
+        let excerpt = problem.locate(text.unwrap_or_default());
+        let excerpt = excerpt.map(|excerpt| (problem.to_string(), excerpt));
+        set.excerpts.extend(excerpt);
     }
     in_order(sources, &mut set.problems);
     set

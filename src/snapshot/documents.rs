@@ -238,12 +238,11 @@ impl Documents {
                 lost.filter(|_| files == Version::Current)
                     .map(|found| (Unit::Files, found)),
             );
+            excerpts.extend(set.excerpts.clone());
             let mut refused = self.refused(&problems, &versions);
             for (unit, problem) in &problems {
                 let whys = reasons.entry(unit.clone()).or_default();
                 whys.push(shown(problem));
-                let excerpt = problem.excerpt.iter().cloned();
-                excerpts.extend(excerpt.map(|excerpt| (shown(problem), excerpt)));
             }
             if files == Version::Current && problems.is_empty() {
                 let whys = refuse_files(&set);

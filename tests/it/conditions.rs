@@ -141,9 +141,9 @@ fn the_message_of_a_policy_is_what_a_denial_says() {
 fn problems(spec: &str) -> Vec<(String, Option<String>)> {
     let sources = [("p.yaml".to_owned(), format!("{HEAD}{spec}").into_bytes())];
     let set = api::load(&sources, &FACTS.trust_roots());
-    let problems = set.problems.into_iter();
+    let problems = set.problems.iter().map(ToString::to_string);
     problems
-        .map(|problem| (problem.to_string(), problem.excerpt))
+        .map(|problem| (problem.clone(), set.excerpts.get(&problem).cloned()))
         .collect()
 }
 

@@ -4,23 +4,18 @@
 use super::Problem;
 
 impl Problem {
-    /// Moves the problem from the beginning of its text to its place within it, and adds the line of the file. `source` is the file.
-    /// Where the text is not written as it is read (folded lines, escapes), the problem stays where it is.
-    pub fn locate(&mut self, source: &str) {
-        let Some((line, column)) = self.path.within() else {
-            return;
-        };
-        let Some((line, column)) = place(source, (self.line, self.column), (line, column)) else {
-            return;
-        };
+    /// Moves the problem from the beginning of its text to its place within it. Returns the line of the file with a caret below it.
+    /// `source` is the file. Where the text is not written as it is read (folded lines, escapes), the problem stays where it is.
+    pub fn locate(&mut self, source: &str) -> Option<String> {
+        let (line, column) = place(source, (self.line, self.column), self.path.within()?)?;
         let text = source.lines().nth(line - 1).unwrap_or_default();
         // What stands far to the left of the place is left out.
         let first = column.saturating_sub(60);
         let before: String = text.chars().take(column - 1).skip(first).collect();
         let after: String = text.chars().skip(column - 1).take(60).collect();
         let spaces = " ".repeat(before.chars().count());
-        self.excerpt = Some(format!("{before}{after}\n{spaces}^"));
         (self.line, self.column) = (line, column);
+        Some(format!("{before}{after}\n{spaces}^"))
     }
 }
 
@@ -70,8 +65,8 @@ mod tests {
         assert!(problems.is_empty(), "{problems:?}");
         let path = Path::default().key("rule").at(line, column);
         let mut problem = documents[0].problem(path, "no");
-        problem.locate(source);
-        (problem.line, problem.column, problem.excerpt)
+        let excerpt = problem.locate(source);
+        (problem.line, problem.column, excerpt)
     }
 
     #[test]

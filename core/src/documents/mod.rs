@@ -58,8 +58,6 @@ pub struct Problem {
     pub message: String,
     /// The known name that was probably meant.
     pub suggestion: Option<String>,
-    /// The line of the file, and below it a caret, if the problem is at one place within a text.
-    pub excerpt: Option<String>,
 }
 
 /// Reads the documents of a file: YAML (any number of documents), or JSON (one value or several after another).
@@ -216,7 +214,6 @@ impl Problem {
             path,
             message,
             suggestion: None,
-            excerpt: None,
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub struct Path {
     steps: Vec<Step>,
     /// Line and column within the text at the path, both from 1. It is not shown.
-    within: Option<(usize, usize)>,
+    within: Option<Box<(usize, usize)>>,
 }
 
 /// One step of a path.
@@ -37,14 +37,14 @@ impl Path {
     #[must_use]
     pub fn at(&self, line: usize, column: usize) -> Path {
         Path {
-            within: Some((line, column)),
+            within: Some(Box::new((line, column))),
             ..self.clone()
         }
     }
 
     /// The place within the text at this path, if it is about one.
     pub fn within(&self) -> Option<(usize, usize)> {
-        self.within
+        self.within.as_deref().copied()
     }
 
     /// This path with a field appended.
@@ -64,7 +64,7 @@ impl Path {
     pub fn join(&self, below: &Path) -> Path {
         Path {
             steps: self.steps.iter().chain(&below.steps).cloned().collect(),
-            within: below.within,
+            within: below.within.clone(),
         }
     }
 
