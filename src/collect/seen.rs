@@ -49,7 +49,7 @@ impl Seen {
         is_later
             && scan.scanner == before.scanner
             && self.key.anchor == other.key.anchor
-            && new.signer() == old.signer()
+            && new.signer().is_in_another_run(old.signer())
     }
 
     /// Whether the statement is a rejection, the end of an emergency change, or one that cannot be read and could be either.

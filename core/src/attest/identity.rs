@@ -33,6 +33,30 @@ impl Signer {
         }
     }
 
+    /// Whether this is the same key, or a certificate of the same identity with the same claims, except for what differs between two
+    /// runs of one pipeline: its key, its commit and its run.
+    pub fn is_in_another_run(&self, other: &Signer) -> bool {
+        const OF_A_RUN: [Claim; 5] = [
+            Claim::BuildSignerDigest,
+            Claim::SourceRepositoryDigest,
+            Claim::BuildConfigDigest,
+            Claim::RunInvocationUri,
+            Claim::GithubWorkflowSha,
+        ];
+        fn claims(it: &CertificateIdentity) -> impl Iterator<Item = (&Claim, &String)> {
+            let claims = it.claims.iter();
+            claims.filter(|(claim, _)| !OF_A_RUN.contains(claim))
+        }
+        match (self, other) {
+            (Signer::Key(one), Signer::Key(other)) => one == other,
+            (Signer::Certificate(one), Signer::Certificate(other)) => {
+                (&one.identity, &one.issuer) == (&other.identity, &other.issuer)
+                    && claims(one).eq(claims(other))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Signer::Certificate(certificate) => {
