@@ -18,7 +18,6 @@ async fn cluster(it: &Emergency) -> ApiServer {
 /// An admission by an emergency change, whose review is due in some hours.
 fn entry(it: &Emergency, declaration: &str, hours: i64, requester: &str) -> Value {
     let now = Timestamp::now();
-    let repository = it.image.split('@').next().unwrap();
     json!({
         "workload": {
             "group": "apps", "version": "v1", "kind": "Deployment", "namespace": "shop",
@@ -31,7 +30,7 @@ fn entry(it: &Emergency, declaration: &str, hours: i64, requester: &str) -> Valu
             "declaration": declaration, "environment": "production", "incident": "INC1",
             "incidentState": "unverified", "declaredBy": ["ada"], "approvedBy": ["ben"],
             "requester": requester, "policies": ["prod"], "waived": ["approvals"],
-            "repositories": [repository], "admitted": now.to_string(), "expires": now.to_string(),
+            "images": [it.image], "admitted": now.to_string(), "expires": now.to_string(),
             "reviewDue": (now + SignedDuration::from_hours(hours)).to_string(),
         }],
     })
