@@ -69,14 +69,15 @@ fn rule_id(finding: &FindingReport) -> String {
 }
 
 fn rule(id: &str, finding: &FindingReport) -> Value {
-    let mut rule = json!({"id": id});
-    if let Some((means, remedy)) = meaning(finding.reason) {
-        rule["shortDescription"] = json!({"text": means});
-        if !remedy.is_empty() {
-            rule["help"] = json!({"text": remedy});
-        }
+    let rule = json!({"id": id});
+    let Some((means, remedy)) = meaning(finding.reason) else {
+        return rule;
+    };
+    let rule = with(rule, "shortDescription", json!({"text": means}));
+    match remedy.is_empty() {
+        true => rule,
+        false => with(rule, "help", json!({"text": remedy})),
     }
-    rule
 }
 
 fn result(
@@ -158,16 +159,24 @@ fn suppressions(policy: &PolicyReport, finding: &FindingReport) -> Vec<Value> {
     })]
 }
 
-fn located(mut about: Value, file: &str, line: u64, place: Option<&str>) -> Value {
+fn located(about: Value, file: &str, line: u64, place: Option<&str>) -> Value {
     let mut location = json!({"physicalLocation": {
         "artifactLocation": {"uri": uri(file)},
         "region": {"startLine": line.max(1)},
     }});
     if let Some(place) = place {
-        location["logicalLocations"] = json!([{"fullyQualifiedName": place}]);
+        let place = json!([{"fullyQualifiedName": place}]);
+        location = with(location, "logicalLocations", place);
     }
-    about["locations"] = json!([location]);
-    about
+    with(about, "locations", json!([location]))
+}
+
+/// The object with one more field.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    object
 }
 
 /// A path as a relative reference of RFC 3986.
