@@ -72,6 +72,7 @@ pub fn rule_of(predicate_type: &str) -> Option<&'static str> {
         _ => None,
     }
 }
+
 /// The most bytes of a predicate of which more than some fields are kept (4 MiB).
 const MAXIMUM_BYTES: usize = 4 << 20;
 
