@@ -171,7 +171,7 @@ fn a_mistake_in_an_expression_points_into_the_document() {
     assert_eq!(found.len(), 1, "{found:?}");
     let (message, excerpt) = &found[0];
     assert!(
-        message.contains("this is no regular expression"),
+        message.contains("this is not a regular expression"),
         "{message}"
     );
     assert!(excerpt.as_ref().unwrap().ends_with('^'));
@@ -193,7 +193,7 @@ fn an_attestation_of_a_type_with_a_rule_of_its_own_is_refused_with_the_rule() {
             "use `emergency` of the policy",
         ),
         ("https://sigstore.dev/cosign/sign/v1", "use `signature`"),
-        ("test-result", "is no predicate type"),
+        ("test-result", "is not a predicate type"),
     ] {
         let found = problems(&format!(
             "  tags: Resolve\n  requirements: [{{attestation: {{predicateType: \"{kind}\", signedBy: {SIGNER}}}}}]\n"

@@ -202,9 +202,9 @@ impl VerifiedStatement {
         &self.predicate
     }
 
-    /// When the statement was made, which says that it was made at `said`: never later than its earliest verified time. A
-    /// timestamp can be added to a signature later, so a verified time alone could make the statement younger. `None` without a
-    /// verified time: what a statement says of itself does not show its age.
+    /// When the statement was made: the earlier of `said`, the time in its content, and its earliest verified time. A timestamp can
+    /// be added to a signature later, so a verified time alone could make an old statement look new. `None` without a verified time,
+    /// because the signer can write any time into the content.
     pub fn made_at(&self, said: Timestamp) -> Option<Timestamp> {
         let verified = self.by.times.iter().map(|time| time.at).min();
         verified.map(|verified| verified.min(said))

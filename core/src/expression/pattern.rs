@@ -114,7 +114,7 @@ fn replace(part: &mut IdedExpr, patterns: &mut Vec<Pattern>, faults: &mut Vec<(u
             let why = why.trim_start_matches("error: ");
             faults.push((
                 written.id,
-                format!("this is no regular expression: {why:.200}"),
+                format!("this is not a regular expression: {why:.200}"),
             ));
         }
     }

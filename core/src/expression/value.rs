@@ -123,7 +123,7 @@ pub(super) fn to_json(value: &dyn Val) -> Result<Value, String> {
         let mut fields = Map::new();
         for (key, value) in map.inner() {
             let CelMapKey::String(key) = key else {
-                return Err("the result is a map with a key that is no text".to_owned());
+                return Err("the result is a map with a key that is not a text".to_owned());
             };
             fields.insert(key.inner().to_owned(), to_json(&**value)?);
         }

@@ -146,7 +146,7 @@ impl IncidentReading {
             let read = time.parse::<Timestamp>().ok();
             if read.is_none() {
                 notes.push(format!(
-                    "`createdAt` is `{time:.60}`, which is no time with an offset, such as `2026-11-29T03:00:00Z`"
+                    "`createdAt` is `{time:.60}`, which is not a time with an offset, such as `2026-11-29T03:00:00Z`"
                 ));
             }
             read
@@ -226,7 +226,7 @@ mod tests {
             [
                 "`createdBy` is not a text, and is not used",
                 "the severity `High` is not known; map it to `P1`…`P5` under `severities`",
-                "`createdAt` is `today`, which is no time with an offset, such as `2026-11-29T03:00:00Z`",
+                "`createdAt` is `today`, which is not a time with an offset, such as `2026-11-29T03:00:00Z`",
             ]
         );
     }

@@ -330,7 +330,8 @@ fn add(found: &mut BTreeMap<Subject, RunningImage>, image: RunningImage) {
 /// A workload as it is named on the command line, with the version of its kind.
 fn of_kind(workload: Workload) -> anyhow::Result<Workload> {
     let version = admission::version(&workload.group, &workload.kind);
-    let version = version.with_context(|| format!("`{}` is no kind that runs", workload.kind))?;
+    let version =
+        version.with_context(|| format!("`{}` is not a kind that runs", workload.kind))?;
     Ok(Workload {
         version: version.to_owned(),
         ..workload

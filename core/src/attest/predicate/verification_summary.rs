@@ -132,7 +132,7 @@ impl VerificationSummary {
     /// Reads a predicate.
     ///
     /// # Errors
-    /// Why it is no verification summary.
+    /// Why it cannot be read as a verification summary.
     pub fn read(text: &str) -> Result<VerificationSummary, UnacceptedReason> {
         let read: VerificationSummary = strict::read(text, FIELDS)?;
         let refused = |why: &str| {

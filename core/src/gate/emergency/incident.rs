@@ -24,8 +24,10 @@ pub struct IncidentQuestion {
     pub id: String,
 }
 
-/// What the incident checks answered. `Known(None)` says that there is no such incident, `Unavailable` that the tracker could not be
-/// reached, and `Partial` that it could, and that its answer cannot be used.
+/// The answers of the incident checks:
+/// * `Known(None)`: the tracker does not have this incident
+/// * `Unavailable`: the tracker could not be reached
+/// * `Partial`: the tracker was reached, and its answer cannot be used
 pub type IncidentAnswers = BTreeMap<IncidentQuestion, Collected<Option<Incident>>>;
 
 /// What is known of the incident, and its address as the tracker gives it.
@@ -78,8 +80,8 @@ pub(super) fn verify_incident(
         (Collected::Unavailable(why), WhenUnreachable::Allow) => {
             Ok((IncidentState::Unverified(why.to_string()), None))
         }
-        // An answer that cannot be used is no unreachable tracker: the author of a declaration chooses the incident, and could
-        // choose one whose answer cannot be read.
+        // `whenUnreachable: Allow` does not accept an answer that cannot be used. The author of a declaration chooses the incident, and
+        // could choose one with such an answer.
         (Collected::Partial(..) | Collected::Unavailable(_), _) => {
             let why = answer.unavailabilities().first();
             let why = why.map(ToString::to_string).unwrap_or_default();

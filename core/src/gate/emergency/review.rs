@@ -244,7 +244,7 @@ impl UsedEmergency {
             if let Some(why) = participants.why_not_reviewer(&person.name) {
                 return Err(why);
             }
-            // 3. Every use is reviewed: a review in advance would let somebody use it again afterwards.
+            // 3. The review is later than the last use. Otherwise an emergency change could be used again after its review.
             if at < self.last_used {
                 return Err(format!(
                     "`{}` reviewed it on {}, before it was used last ({})",

@@ -140,7 +140,7 @@ impl Entry for Attestation {
         match kind.split_once(':') {
             Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() => Ok(()),
             _ => Err(format!(
-                "`{kind}` is no predicate type, which is a URI such as `https://in-toto.io/attestation/test-result/v0.1`"
+                "`{kind}` is not a predicate type, which is a URI such as `https://in-toto.io/attestation/test-result/v0.1`"
             )),
         }
     }

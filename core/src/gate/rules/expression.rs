@@ -16,9 +16,9 @@ use crate::reason::{Reason, reasons};
 ///
 /// Names and patterns in the expression are checked when the policy is read. What is not known (a pre-check without `--as` does not
 /// know the requester) makes the rule undecided only if the expression uses it. An expression that fails (a label that is missing,
-/// a text that is compared with a number) makes it undecided, which denies; test with `in` or `has(…)` first. It is judged for what
-/// somebody deploys or starts, and not for what controllers keep running; a change of labels or annotations of the workload alone
-/// changes nothing that runs and is not judged.
+/// a text that is compared with a number) makes it undecided, which denies; test with `in` or `has(…)` first. The rule
+/// applies to a Deploy and to an Activation, not to Upkeep by controllers. An update of only the workload's own labels or annotations
+/// is not judged, because it does not change what runs.
 ///
 /// **Why**: organisations have conditions that are about the deployment and not about the image: only the deployer of a team
 /// deploys to its namespaces, every production workload names its owner, a Job is deployed by the pipeline alone.

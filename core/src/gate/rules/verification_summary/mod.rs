@@ -125,8 +125,9 @@ impl<'de> Deserialize<'de> for SummaryLevel {
         let text = String::deserialize(deserializer)?;
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         if text.is_empty() || !text.bytes().all(fits) {
-            let why =
-                format!("`{text:.80}` is no level; expected a name such as `SLSA_BUILD_LEVEL_3`");
+            let why = format!(
+                "`{text:.80}` is not a level; expected a name such as `SLSA_BUILD_LEVEL_3`"
+            );
             return Err(serde::de::Error::custom(why));
         }
         Ok(SummaryLevel(text))
@@ -216,7 +217,7 @@ impl Entry for VerificationSummaryRule {
         let mut digests = policies.filter_map(|it| it.digest.as_deref());
         if let Some(digest) = digests.find(|digest| !digest.contains(':')) {
             return Err(format!(
-                "`{digest:.80}` in `policies` is no digest; write the algorithm too, such as `sha256:…`"
+                "`{digest:.80}` in `policies` is not a digest; write the algorithm too, such as `sha256:…`"
             ));
         }
         Ok(())

@@ -49,7 +49,7 @@ fn of_package(package: &str) -> Option<String> {
     })
 }
 
-/// A text without percent-encoding; `None` for one that is no text of ASCII.
+/// A text without percent-encoding; `None` if the result is not ASCII.
 fn decoded(text: &str) -> Option<String> {
     let mut decoded = String::new();
     let mut rest = text;
