@@ -1,0 +1,347 @@
+//! Is the API server asked to ask the gate about everything, always?
+
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingWebhook, ValidatingWebhookConfiguration,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::Value;
+use x509_cert::der::Decode as _;
+
+use super::checks;
+use super::report::DoctorReport;
+
+/// The label that holds the namespace's name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+const VALIDATE: &str = "validate.promotion-gate.dev";
+const INFRASTRUCTURE: &str = "infrastructure.promotion-gate.dev";
+const SECONDS_TO_EXPIRY: i64 = 14 * 24 * 60 * 60;
+
+/// Compares the configuration of the cluster with the one that this version prints (`expected`).
+pub(super) fn check(
+    found: &[ValidatingWebhookConfiguration],
+    expected: &Value,
+    now: Timestamp,
+    report: &mut DoctorReport,
+) {
+    let entries = || {
+        let configurations = found.iter();
+        configurations.flat_map(|found| found.webhooks.iter().flatten())
+    };
+    let Some(entry) = entries().find(|entry| entry.name == VALIDATE) else {
+        report.find(&checks::WEBHOOK_MISSING, [format!("`{VALIDATE}`")]);
+        return;
+    };
+    let Some(printed) = printed(expected, VALIDATE) else {
+        return report.cannot_check("the webhook", "this version prints no such entry");
+    };
+    let policy = entry.failure_policy.as_deref().unwrap_or("Fail");
+    if policy != "Fail" {
+        let about = format!("`{VALIDATE}`: `failurePolicy: {policy}`");
+        report.find(&checks::WEBHOOK_FAILURE_POLICY, [about]);
+    }
+    entry_as_printed(entry, printed, report);
+    if let Some(seconds @ ..5) = entry.timeout_seconds {
+        let about = format!("`{VALIDATE}`: `timeoutSeconds: {seconds}`");
+        report.find(&checks::WEBHOOK_TIMEOUT, [about]);
+    }
+    if !entries().any(|entry| entry.name == INFRASTRUCTURE) {
+        report.find(
+            &checks::WEBHOOK_INFRASTRUCTURE,
+            [format!("`{INFRASTRUCTURE}`")],
+        );
+    }
+    authorities(entry, now, report);
+}
+
+fn printed<'v>(expected: &'v Value, name: &str) -> Option<&'v Value> {
+    let entries = expected.pointer("/webhooks")?.as_array()?;
+    entries
+        .iter()
+        .find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
+}
+
+fn entry_as_printed(entry: &ValidatingWebhook, printed: &Value, report: &mut DoctorReport) {
+    let rules = printed.pointer("/rules").and_then(Value::as_array);
+    let asked = rules.into_iter().flatten().flat_map(each_of_rule);
+    let unasked = asked.filter(|asked| !is_asked(entry, asked));
+    let unasked = unasked.map(|it| format!("{} of `{}` ({}/{})", it.3, it.2, shown(it.0), it.1));
+    report.find_any(&checks::WEBHOOK_RULES, unasked.collect());
+
+    let mut left_out = left_out(entry, printed);
+    let objects = entry.object_selector.as_ref();
+    let objects = objects.filter(|it| it.match_labels.is_some() || it.match_expressions.is_some());
+    left_out.extend(objects.map(|_| "objects, by an `objectSelector`".to_owned()));
+    report.find_any(&checks::WEBHOOK_SELECTOR, left_out);
+
+    let known = printed.pointer("/matchConditions");
+    let known = known.and_then(Value::as_array).into_iter().flatten();
+    let known: Vec<_> = known
+        .filter_map(|it| Some(words(it.get("expression")?.as_str()?)))
+        .collect();
+    let conditions = entry.match_conditions.iter().flatten();
+    let unknown = conditions.filter(|it| !known.contains(&words(&it.expression)));
+    let unknown = unknown.map(|it| format!("`{}`: `{}`", it.name, it.expression));
+    report.find_any(&checks::WEBHOOK_CONDITIONS, unknown.collect());
+
+    if entry.match_policy.as_deref() == Some("Exact") {
+        let about = format!("`{}`", entry.name);
+        report.find(&checks::WEBHOOK_MATCH_POLICY, [about]);
+    }
+}
+
+fn shown(group: &str) -> &str {
+    match group {
+        "" => "core",
+        group => group,
+    }
+}
+
+/// API group, version, resource and operation, and the scope.
+type Asked<'v> = (&'v str, &'v str, &'v str, &'v str, &'v str);
+
+fn each_of_rule(rule: &Value) -> Vec<Asked<'_>> {
+    let list = |field: &str| {
+        let list = rule.get(field).and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(Value::as_str);
+        texts.collect::<Vec<_>>()
+    };
+    let scope = rule.get("scope").and_then(Value::as_str).unwrap_or("*");
+    let mut each = Vec::new();
+    for group in list("apiGroups") {
+        for version in list("apiVersions") {
+            for resource in list("resources") {
+                let operations = list("operations").into_iter();
+                each.extend(operations.map(|it| (group, version, resource, it, scope)));
+            }
+        }
+    }
+    each
+}
+
+fn is_asked(entry: &ValidatingWebhook, asked: &Asked<'_>) -> bool {
+    let (group, version, resource, operation, scope) = *asked;
+    let has = |list: &Option<Vec<String>>, wanted: &str| {
+        let mut list = list.iter().flatten();
+        list.any(|it| it == "*" || it == wanted)
+    };
+    let mut rules = entry.rules.iter().flatten();
+    rules.any(|rule| {
+        let mut resources = rule.resources.iter().flatten();
+        let resource = resources.any(|it| match (it.split_once('/'), resource.split_once('/')) {
+            (None, None) => it == "*" || it == resource,
+            (Some((of, sub)), Some((kind, wanted))) => {
+                (of == "*" || of == kind) && (sub == "*" || sub == wanted)
+            }
+            // `*/*` is every resource and every subresource.
+            (Some(_), None) => it == "*/*",
+            (None, Some(_)) => false,
+        });
+        let scoped = rule.scope.as_deref().unwrap_or("*");
+        resource
+            && has(&rule.api_groups, group)
+            && has(&rule.api_versions, version)
+            && has(&rule.operations, operation)
+            && (scoped == "*" || scoped == scope)
+    })
+}
+
+/// The namespaces that a selector leaves out and the printed one does not, or the selector as a whole.
+fn left_out(entry: &ValidatingWebhook, printed: &Value) -> Vec<String> {
+    let expected = printed.pointer("/namespaceSelector/matchExpressions/0/values");
+    let expected = expected.and_then(Value::as_array).into_iter().flatten();
+    let expected: Vec<_> = expected.filter_map(Value::as_str).collect();
+    let Some(selector) = &entry.namespace_selector else {
+        return Vec::new();
+    };
+    let mut left_out = Vec::new();
+    for (key, value) in selector.match_labels.iter().flatten() {
+        left_out.push(format!("namespaces without the label `{key}={value}`"));
+    }
+    for term in selector.match_expressions.iter().flatten() {
+        let values = term.values.iter().flatten();
+        if term.key == NAME_LABEL && term.operator == "NotIn" {
+            let more = values.filter(|name| !expected.contains(&name.as_str()));
+            left_out.extend(more.map(|name| {
+                format!("the namespace `{name}`, which the GateConfiguration does not name as infrastructure")
+            }));
+        } else {
+            let values: Vec<_> = values.map(String::as_str).collect();
+            let (key, operator) = (&term.key, &term.operator);
+            let term = format!("`{key} {operator} {}`", values.join(", "));
+            left_out.push(format!("namespaces for which {term} does not hold"));
+        }
+    }
+    left_out
+}
+
+/// An expression without differences of white space.
+fn words(expression: &str) -> String {
+    expression.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorReport) {
+    let bundle = entry.client_config.ca_bundle.as_ref();
+    let bundle = bundle.map_or(&[][..], |bundle| bundle.0.as_slice());
+    let read = CertificateDer::pem_slice_iter(bundle).collect::<Result<Vec<_>, _>>();
+    let ends = read.ok().and_then(|read| {
+        let ends = read.iter().map(|certificate| {
+            let read = x509_cert::Certificate::from_der(certificate).ok()?;
+            let end = read.tbs_certificate.validity.not_after;
+            i64::try_from(end.to_unix_duration().as_secs()).ok()
+        });
+        ends.collect::<Option<Vec<_>>>()
+    });
+    let name = &entry.name;
+    let last = match ends.as_deref().map(|ends| ends.iter().max()) {
+        Some(Some(last)) => *last,
+        Some(None) => {
+            let about = format!("`{name}` has no `caBundle`");
+            return report.find(&checks::WEBHOOK_CA_BUNDLE, [about]);
+        }
+        None => {
+            let about = format!("the `caBundle` of `{name}` cannot be read as certificates");
+            return report.find(&checks::WEBHOOK_CA_BUNDLE, [about]);
+        }
+    };
+    let end = Timestamp::from_second(last).map_or_else(|_| "?".to_owned(), |end| end.to_string());
+    match last - now.as_second() {
+        ..=0 => report.find(
+            &checks::WEBHOOK_CA_BUNDLE,
+            [format!(
+                "every authority of `{name}` has expired, the last one at {end}"
+            )],
+        ),
+        1..SECONDS_TO_EXPIRY => report.find(
+            &checks::WEBHOOK_CA_EXPIRES,
+            [format!("`{name}`: the last authority expires at {end}")],
+        ),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::{Endpoint, Registration};
+
+    fn printed() -> Value {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let authority = rcgen::CertificateParams::new([]).unwrap();
+        let authority = authority.self_signed(&key).unwrap().pem();
+        use base64::Engine as _;
+        let registration = Registration {
+            endpoint: Endpoint::Service {
+                namespace: "gate".to_owned(),
+                name: "gate".to_owned(),
+            },
+            ca_bundle: Some(base64::engine::general_purpose::STANDARD.encode(authority)),
+            infrastructure: BTreeSet::from(["gate".to_owned(), "kube-system".to_owned()]),
+        };
+        registration.configuration().unwrap()
+    }
+
+    fn found(change: impl FnOnce(&mut Value)) -> Vec<&'static str> {
+        let expected = printed();
+        let mut found = expected.clone();
+        change(&mut found);
+        let found = serde_json::from_value(found).unwrap();
+        let mut report = DoctorReport::new();
+        let now = "2026-11-29T12:00:00Z".parse().unwrap();
+        check(&[found], &expected, now, &mut report);
+        report.findings().iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn the_configuration_as_printed_has_no_hole() {
+        assert_eq!(found(|_| {}), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn each_hole_in_the_configuration_is_found() {
+        type Change = fn(&mut Value);
+        let holes: [(&str, Change); 13] = [
+            ("webhook-missing", |it| it["webhooks"] = json!([])),
+            ("webhook-failure-policy", |it| {
+                it["webhooks"][0]["failurePolicy"] = json!("Ignore");
+            }),
+            ("webhook-rules", |it| {
+                let rules = it["webhooks"][0]["rules"].as_array_mut().unwrap();
+                rules.remove(0);
+            }),
+            ("webhook-rules", |it| {
+                it["webhooks"][0]["rules"][0]["operations"] = json!(["CREATE"]);
+            }),
+            ("webhook-selector", |it| {
+                let values = &mut it["webhooks"][0]["namespaceSelector"]["matchExpressions"][0];
+                values["values"] = json!(["kube-system", "gate", "shop"]);
+            }),
+            ("webhook-selector", |it| {
+                it["webhooks"][0]["namespaceSelector"]["matchLabels"] = json!({"gated": "yes"});
+            }),
+            ("webhook-selector", |it| {
+                it["webhooks"][0]["objectSelector"] = json!({"matchLabels": {"gated": "yes"}});
+            }),
+            ("webhook-conditions", |it| {
+                it["webhooks"][0]["matchConditions"][0]["expression"] = json!("false");
+            }),
+            ("webhook-match-policy", |it| {
+                it["webhooks"][0]["matchPolicy"] = json!("Exact");
+            }),
+            ("webhook-ca-bundle", |it| {
+                it["webhooks"][0]["clientConfig"]["caBundle"] = json!("");
+            }),
+            ("webhook-ca-bundle", |it| {
+                it["webhooks"][0]["clientConfig"]["caBundle"] = json!("bm90IHBlbQ==");
+            }),
+            ("webhook-timeout", |it| {
+                it["webhooks"][0]["timeoutSeconds"] = json!(2);
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                it["webhooks"].as_array_mut().unwrap().remove(1);
+            }),
+        ];
+        for (id, hole) in holes {
+            assert_eq!(found(hole), [id]);
+        }
+    }
+
+    #[test]
+    fn a_star_asks_about_everything_and_a_narrower_scope_does_not() {
+        let every = |scope: &'static str| {
+            found(move |it| {
+                it["webhooks"][0]["rules"] = json!([{
+                    "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"], "scope": scope,
+                }]);
+            })
+        };
+        assert_eq!(every("*"), Vec::<&str>::new());
+        assert_eq!(every("Namespaced"), ["webhook-rules"]);
+    }
+
+    #[test]
+    fn the_last_authority_of_the_bundle_decides_when_it_expires() {
+        let expected = printed();
+        let entry = serde_json::from_value(expected.clone()).unwrap();
+        // rcgen's certificates end in the year 4096.
+        for (now, id) in [
+            ("4095-12-25T00:00:00Z", "webhook-ca-expires"),
+            ("4096-02-01T00:00:00Z", "webhook-ca-bundle"),
+        ] {
+            let mut report = DoctorReport::new();
+            check(
+                std::slice::from_ref(&entry),
+                &expected,
+                now.parse().unwrap(),
+                &mut report,
+            );
+            let found: Vec<_> = report.findings().iter().map(|it| it.id).collect();
+            assert_eq!(found, [id], "{now}");
+        }
+    }
+}

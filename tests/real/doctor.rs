@@ -1,0 +1,481 @@
+//! `doctor` on a real API server: an installation as shipped has no hole, and each hole that is opened is found. `recover`: its commands
+//! lead back in when no gate answers.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Certificate, ControlPlane, Ran, User, run, until};
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+const BINARY: &str = env!("CARGO_BIN_EXE_promotion-gate");
+
+fn doctor(plane: &ControlPlane, args: &[&str]) -> Ran {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["doctor", "--kubeconfig", &plane.admin_kubeconfig()])
+        .args(args);
+    run(&mut command, b"")
+}
+
+/// The findings that are at least warnings, with what they are about.
+fn found(plane: &ControlPlane) -> Vec<(String, String)> {
+    let ran = doctor(plane, &["--output=json", "--fail-on=warning"]);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"));
+    assert_eq!(report["unchecked"], json!([]), "{ran}");
+    let findings = report["findings"].as_array().unwrap().iter();
+    let worse = findings.filter(|finding| finding["severity"] != "note");
+    let found: Vec<_> = worse
+        .map(|it| {
+            (
+                it["id"].as_str().unwrap().to_owned(),
+                it["about"].to_string(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ran.code,
+        Some(if found.is_empty() { 0 } else { 2 }),
+        "{ran}"
+    );
+    found
+}
+
+fn apply(plane: &ControlPlane, object: &Value) {
+    let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    plane
+        .kubectl_as(User::Admin, args, &object.to_string())
+        .ok();
+}
+
+fn own(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn configuration(governors: Value) -> Value {
+    own(
+        "GateConfiguration",
+        "promotion-gate",
+        json!({"governors": governors}),
+    )
+}
+
+fn policy(matches: Value, requirements: Value) -> Value {
+    own(
+        "PromotionPolicy",
+        "all",
+        json!({"environment": "production", "match": matches, "requirements": requirements}),
+    )
+}
+
+fn webhook(plane: &ControlPlane) {
+    let authority = plane.folder.path().join("authority.crt");
+    std::fs::write(&authority, Certificate::new("promotion-gate").pem).unwrap();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["webhook-configuration", "--ca-bundle"])
+        .arg(authority);
+    let printed = run(&mut command, b"").ok();
+    plane
+        .kubectl_as(User::Admin, ["apply", "-f", "-"], &printed)
+        .ok();
+}
+
+/// The gate's objects as `deploy/` has them, with three replicas that say they are ready; its resources; and last the webhook.
+fn install(plane: &ControlPlane) {
+    plane.kubectl(["create", "namespace", "shop"]).ok();
+    let crds = format!("{DEPLOY}/crds");
+    plane.kubectl(["apply", "--server-side", "-f", &crds]).ok();
+    let namespace = format!("{DEPLOY}/namespace.yaml");
+    plane.kubectl(["apply", "-f", &namespace]).ok();
+    for file in [
+        "rbac",
+        "service",
+        "deployment",
+        "availability",
+        "network-policy",
+    ] {
+        let file = format!("{DEPLOY}/manifests/{file}.yaml");
+        plane.kubectl(["apply", "-f", &file]).ok();
+    }
+    let ready = r#"{"status": {"replicas": 3, "readyReplicas": 3}}"#;
+    let patch = ["--subresource=status", "--type=merge", "-p", ready];
+    let deployment = [
+        "patch",
+        "deployment",
+        "promotion-gate",
+        "-n",
+        "promotion-gate",
+    ];
+    plane.kubectl(deployment.into_iter().chain(patch)).ok();
+    until("the definitions are served", || {
+        plane
+            .kubectl(["get", "promotionpolicies,gateconfigurations,changefreezes"])
+            .is_ok()
+            .then_some(())
+    });
+    apply(
+        plane,
+        &configuration(json!({"users": ["gina@example.com"]})),
+    );
+    apply(
+        plane,
+        &policy(json!({}), json!([{"digestPinned": {}}, {"noFreeze": {}}])),
+    );
+    let guards = format!("{DEPLOY}/manifests/guards.yaml");
+    plane.kubectl(["apply", "-f", &guards]).ok();
+    let definition = "crd/promotionpolicies.promotion-gate.dev";
+    until("the guards count", || {
+        let mark = ["annotate", definition, "seen=yes", "--dry-run=server"];
+        (!plane.kubectl(mark).is_ok()).then_some(())
+    });
+    webhook(plane);
+    // May do everything with workloads, in every namespace.
+    plane
+        .kubectl(["delete", "clusterrolebinding", "developers"])
+        .ok();
+}
+
+#[test]
+fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
+    let plane = ControlPlane::start();
+    let before: Vec<_> = {
+        let ran = doctor(&plane, &["--output=json"]);
+        assert_eq!(ran.code, Some(2), "{ran}");
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings
+            .map(|it| it["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for id in ["webhook-missing", "gate-missing", "guards-missing"] {
+        assert!(before.iter().any(|it| it == id), "{before:?}");
+    }
+    install(&plane);
+    assert_eq!(found(&plane), []);
+    let text = doctor(&plane, &["--fail-on=note"]).ok();
+    insta::assert_snapshot!(text, @"0 critical, 0 warnings, 0 notes");
+
+    // Of the webhook configuration. The API server accepts each of these from an administrator when no governors are asked.
+    let binding = [
+        "validatingadmissionpolicybinding",
+        "promotion-gate-configuration",
+    ];
+    plane.kubectl(["delete"].into_iter().chain(binding)).ok();
+    assert_eq!(ids(&plane), ["guards-missing"]);
+    for (path, value, id) in [
+        (
+            "/webhooks/0/failurePolicy",
+            json!("Ignore"),
+            "webhook-failure-policy",
+        ),
+        (
+            "/webhooks/0/rules/0/operations",
+            json!(["CREATE"]),
+            "webhook-rules",
+        ),
+        (
+            "/webhooks/0/objectSelector",
+            json!({"matchLabels": {"gated": "yes"}}),
+            "webhook-selector",
+        ),
+        (
+            "/webhooks/0/namespaceSelector",
+            json!({"matchLabels": {"gated": "yes"}}),
+            "webhook-selector",
+        ),
+        (
+            "/webhooks/0/matchConditions",
+            json!([{"name": "never", "expression": "false"}]),
+            "webhook-conditions",
+        ),
+        (
+            "/webhooks/0/matchPolicy",
+            json!("Exact"),
+            "webhook-match-policy",
+        ),
+        ("/webhooks/0/timeoutSeconds", json!(1), "webhook-timeout"),
+        (
+            "/webhooks/0/clientConfig/caBundle",
+            json!(""),
+            "webhook-ca-bundle",
+        ),
+    ] {
+        patched(
+            &plane,
+            &[json!({"op": "replace", "path": path, "value": value})],
+        );
+        let ids = ids(&plane);
+        assert!(ids.contains(&id.to_owned()), "{path}: {ids:?}");
+        plane
+            .kubectl(["delete", "validatingwebhookconfiguration", "promotion-gate"])
+            .ok();
+        webhook(&plane);
+    }
+    let guards = format!("{DEPLOY}/manifests/guards.yaml");
+    plane.kubectl(["apply", "-f", &guards]).ok();
+    assert_eq!(found(&plane), []);
+
+    // Of rights.
+    for (rights, id) in [
+        (
+            [
+                "--verb=delete",
+                "--resource=validatingadmissionpolicies.admissionregistration.k8s.io",
+            ],
+            "may-change-guards",
+        ),
+        (["--verb=create", "--resource=pods/exec"], "may-change-gate"),
+        (
+            ["--verb=impersonate", "--resource=users"],
+            "may-impersonate",
+        ),
+        (
+            ["--verb=create", "--resource=serviceaccounts/token"],
+            "may-mint-tokens",
+        ),
+        (
+            ["--verb=create", "--resource=cronjobs.batch"],
+            "may-run-in-exempt-namespaces",
+        ),
+        (
+            [
+                "--verb=bind",
+                "--resource=clusterroles.rbac.authorization.k8s.io",
+            ],
+            "may-grant-rights",
+        ),
+    ] {
+        let create = ["create", "clusterrole", "hole"];
+        plane.kubectl(create.into_iter().chain(rights)).ok();
+        let bind = ["create", "clusterrolebinding", "hole", "--clusterrole=hole"];
+        plane
+            .kubectl(bind.into_iter().chain(["--user=eve@example.com"]))
+            .ok();
+        let found_of_eve = found(&plane);
+        assert_eq!(found_of_eve.len(), 1, "{found_of_eve:?}");
+        assert_eq!(found_of_eve[0].0, id);
+        assert!(
+            found_of_eve[0].1.contains("user `eve@example.com`"),
+            "{found_of_eve:?}"
+        );
+        plane
+            .kubectl(["delete", "clusterrole,clusterrolebinding", "hole"])
+            .ok();
+    }
+    let everybody = [
+        "--clusterrole=cluster-admin",
+        "--group=system:authenticated",
+    ];
+    let bind = ["create", "clusterrolebinding", "hole"];
+    plane.kubectl(bind.into_iter().chain(everybody)).ok();
+    let ran = doctor(&plane, &[]);
+    ran.denied("critical administrators: they may do everything");
+    plane.kubectl(["delete", "clusterrolebinding", "hole"]).ok();
+    // A right in another namespace is nothing.
+    let elsewhere = [
+        "create",
+        "rolebinding",
+        "hole",
+        "--clusterrole=cluster-admin",
+        "--user=eve@example.com",
+        "-n=shop",
+    ];
+    plane.kubectl(elsewhere).ok();
+    assert_eq!(found(&plane), []);
+
+    // Of the installation.
+    plane
+        .kubectl([
+            "delete",
+            "networkpolicy",
+            "promotion-gate",
+            "-n=promotion-gate",
+        ])
+        .ok();
+    assert_eq!(ids(&plane), ["port-open"]);
+}
+
+#[test]
+fn documents_without_an_effect_are_found() {
+    let plane = ControlPlane::start();
+    install(&plane);
+    // No gate answers about its resources.
+    let binding = [
+        "delete",
+        "validatingadmissionpolicybinding",
+        "promotion-gate-configuration",
+    ];
+    plane.kubectl(binding).ok();
+    until("the webhook configuration is deleted", || {
+        let deleted = plane.kubectl(["delete", "validatingwebhookconfiguration", "promotion-gate"]);
+        deleted.is_ok().then_some(())
+    });
+    let rest = || {
+        let ids = ids(&plane).into_iter();
+        // Loading warns of the same freeze.
+        let expected = ["guards-missing", "webhook-missing", "document-warning"];
+        ids.filter(|id| !expected.contains(&id.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rest(), Vec::<String>::new());
+
+    apply(
+        &plane,
+        &policy(
+            json!({"namespaces": {"names": ["prod-*"]}}),
+            json!([{"digestPinned": {}}]),
+        ),
+    );
+    let freeze = json!({"environments": ["production"], "reason": "holidays", "windows": [{"from": "2026-12-20T00:00:00Z", "until": "2027-01-02T00:00:00Z"}]});
+    apply(&plane, &own("ChangeFreeze", "holidays", freeze));
+    let mut expected = vec![
+        "freeze-without-effect",
+        "namespace-ungoverned",
+        "policy-without-effect",
+    ];
+    let mut found = rest();
+    found.sort();
+    assert_eq!(found, expected);
+
+    let nobody = r#"[{"op": "remove", "path": "/spec/governors"}]"#;
+    let patch = [
+        "patch",
+        "gateconfiguration",
+        "promotion-gate",
+        "--type=json",
+        "-p",
+        nobody,
+    ];
+    plane.kubectl(patch).ok();
+    apply(
+        &plane,
+        &policy(
+            json!({"namespaces": {"selector": {"matchLabels": {"gated": "yes"}}}}),
+            json!([{"digestPinned": {}}]),
+        ),
+    );
+    let create = [
+        "create",
+        "clusterrole",
+        "hole",
+        "--verb=update",
+        "--resource=namespaces,promotionpolicies.promotion-gate.dev,validatingwebhookconfigurations.admissionregistration.k8s.io",
+    ];
+    plane.kubectl(create).ok();
+    let bind = [
+        "create",
+        "clusterrolebinding",
+        "hole",
+        "--clusterrole=hole",
+        "--user=eve@example.com",
+    ];
+    plane.kubectl(bind).ok();
+    expected.extend([
+        "may-change-resources",
+        "may-change-webhook",
+        "may-relabel-namespaces",
+        "no-governors",
+    ]);
+    expected.sort_unstable();
+    let mut found = rest();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_commands_of_recover_lead_back_in_when_no_gate_answers() {
+    let plane = ControlPlane::start();
+    install(&plane);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "new", "namespace": "shop"},
+        "template": {"spec": {"containers": [{"name": "main", "image": "registry.example/app"}]}},
+    })
+    .to_string();
+    let create = || plane.kubectl_as(User::Admin, ["create", "--dry-run=server", "-f", "-"], &pod);
+    until("the API server asks about the Pod", || {
+        create()
+            .stderr
+            .contains("failed calling webhook")
+            .then_some(())
+    });
+
+    let printed = run(Command::new(BINARY).arg("recover"), b"").ok();
+    let commands = |step: &str| {
+        let start = printed.find(step).unwrap();
+        let lines = printed[start..]
+            .lines()
+            .skip_while(|line| line.starts_with('#'));
+        lines
+            .take_while(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let run_as_administrator = |line: &str| {
+        let arguments = line.strip_prefix("kubectl ").unwrap();
+        let (arguments, patch) =
+            arguments
+                .split_once(" --patch=")
+                .map_or((arguments, None), |(arguments, patch)| {
+                    (
+                        arguments,
+                        Some(format!("--patch={}", patch.trim_matches('\''))),
+                    )
+                });
+        plane.kubectl(arguments.split(' ').chain(patch.as_deref()))
+    };
+    // Without an answer of the gate, its own Pods can start all the same.
+    let restart = commands("# 1.")
+        .into_iter()
+        .find(|line| line.contains("rollout restart"))
+        .unwrap();
+    run_as_administrator(&restart).ok();
+
+    // An administrator who is no governor needs the first command of step 3.
+    let [patch] = &commands("# 2.")[..] else {
+        panic!("{printed}")
+    };
+    let said = run_as_administrator(patch).refused();
+    assert!(
+        said.contains("only governors may change the webhook configuration"),
+        "{said}"
+    );
+    let [binding, webhook] = &commands("# 3.")[..] else {
+        panic!("{printed}")
+    };
+    run_as_administrator(binding).ok();
+    until("the deleted binding counts", || {
+        run_as_administrator(patch).is_ok().then_some(())
+    });
+    until("the Pod is admitted without an answer", || {
+        create().is_ok().then_some(())
+    });
+    assert!(ids(&plane).contains(&"webhook-failure-policy".to_owned()));
+
+    run_as_administrator(webhook).ok();
+    assert!(ids(&plane).contains(&"webhook-missing".to_owned()));
+    let [records] = &commands("# 4.")[..] else {
+        panic!("{printed}")
+    };
+    run_as_administrator(records).ok();
+}
+
+fn ids(plane: &ControlPlane) -> Vec<String> {
+    found(plane).into_iter().map(|(id, _)| id).collect()
+}
+
+fn patched(plane: &ControlPlane, patch: &[Value]) {
+    let patch = json!(patch).to_string();
+    let args = [
+        "patch",
+        "validatingwebhookconfiguration",
+        "promotion-gate",
+        "--type=json",
+        "-p",
+        &patch,
+    ];
+    // A deleted binding can take some seconds to count.
+    until("the change is admitted", || {
+        plane.kubectl(args).is_ok().then_some(())
+    });
+}
