@@ -1,0 +1,413 @@
+//! The Helm chart, by real Helm: each of its options at a real API server, and upgrade, rollback and uninstallation.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{ControlPlane, Ran, User, command, run, until};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const NAMESPACE: &str = "promotion-gate";
+const IMAGE: &str = "image.repository=registry.example/promotion-gate";
+const CONFIGURATIONS: &str = "validatingwebhookconfiguration";
+const GUARDED: &str = "only governors may change the webhook configuration";
+/// Kinds of other operators, which the API server of the tests does not know.
+const OF_OTHERS: [&str; 2] = ["cert-manager.io/v1", "monitoring.coreos.com/v1"];
+
+/// Sets of options of the chart, and what each adds or leaves out: a kind and how many of it.
+const OPTIONS: [(&str, &str, usize); 9] = [
+    (
+        "replicas=1,auditOnly=true",
+        "ValidatingWebhookConfiguration",
+        1,
+    ),
+    ("certificates.mode=certManager", "Certificate", 2),
+    ("certificates.mode=files", "Certificate", 0),
+    (
+        "webhook.create=false,certificates.mode=files",
+        "ValidatingWebhookConfiguration",
+        0,
+    ),
+    ("crds.install=false", "CustomResourceDefinition", 0),
+    ("guards.enabled=false", "ValidatingAdmissionPolicy", 0),
+    ("networkPolicy.enabled=true", "NetworkPolicy", 1),
+    ("priorityClassName=ours", "ResourceQuota", 0),
+    (
+        "monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true",
+        "ConfigMap",
+        2,
+    ),
+];
+
+fn chart() -> String {
+    format!("{ROOT}/deploy/helm/promotion-gate")
+}
+
+fn helm(home: &Path, args: &[&str]) -> Ran {
+    run(command("helm", home).args(args), b"")
+}
+
+/// The documents of a text.
+fn documents_of(text: &str) -> Vec<Value> {
+    let (documents, problems) = promotion_gate_core::documents::read("text", text.as_bytes());
+    assert!(problems.is_empty(), "{problems:?}");
+    let values = documents.into_iter().map(|document| document.value);
+    values.collect()
+}
+
+/// The documents of a file of the repository.
+fn documents(file: &str) -> Vec<Value> {
+    documents_of(&fs::read_to_string(Path::new(ROOT).join(file)).unwrap())
+}
+
+/// The documents that the chart makes.
+fn rendered(home: &Path, options: &[&str]) -> Vec<Value> {
+    let chart = chart();
+    let template = ["template", NAMESPACE, &chart, "--namespace", NAMESPACE];
+    let always = ["--kube-version=1.30", "--set", IMAGE];
+    documents_of(&helm(home, &[&template[..], &always, options].concat()).ok())
+}
+
+#[test]
+fn the_plain_manifests_are_what_the_chart_makes() {
+    let folder = TempDir::new().unwrap();
+    let made = folder.path().join("manifests");
+    fs::create_dir(&made).unwrap();
+    let script = run(
+        Command::new(format!("{ROOT}/deploy/helm/manifests"))
+            .arg(&made)
+            .env("HOME", folder.path())
+            .env(
+                "PATH",
+                format!("{ROOT}/target/real-tools/bin:/usr/bin:/bin"),
+            ),
+        b"",
+    );
+    script.ok();
+    let files = |folder: &Path| {
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    let (made, shipped) = (
+        files(&made),
+        files(&Path::new(ROOT).join("deploy/manifests")),
+    );
+    assert!(made.len() > 5, "{made:?}");
+    assert_eq!(made, shipped, "run deploy/helm/manifests");
+}
+
+#[test]
+fn an_api_server_accepts_what_each_option_makes() {
+    let plane = ControlPlane::start();
+    plane.create_namespace(NAMESPACE);
+    let home = plane.folder.path();
+    for (options, kind, count) in OPTIONS {
+        let lint = ["lint", "--strict", "--set", IMAGE, "--set", options];
+        let chart = chart();
+        helm(home, &[&lint[..], &[&chart]].concat()).ok();
+        let mut objects = rendered(home, &["--set", options]);
+        if options == "certificates.mode=certManager" {
+            let shipped = documents("certs/cert-manager.yaml");
+            assert_eq!(shipped.len(), 4);
+            assert!(
+                shipped.iter().all(|it| objects.contains(it)),
+                "{objects:#?}"
+            );
+        }
+        let found = objects.iter().filter(|object| object["kind"] == kind);
+        assert_eq!(found.count(), count, "{options}: {kind}");
+        objects.retain(|object| !OF_OTHERS.iter().any(|of| object["apiVersion"] == *of));
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let dry = ["apply", "--server-side", "--dry-run=server"];
+        let dry = dry.into_iter().chain(["--validate=strict", "-f", "-"]);
+        plane.kubectl_as(User::Admin, dry, &list.to_string()).ok();
+    }
+}
+
+#[test]
+fn the_gate_takes_the_arguments_and_the_configuration_of_the_chart() {
+    let folder = TempDir::new().unwrap();
+    let home = folder.path();
+    let values = home.join("values.yaml");
+    let of_process = json!({
+        "registries": [{"host": "registry.example:5000", "plainHttp": true}],
+        "cluster": "prod-eu1",
+    });
+    let given = json!({
+        "configuration": of_process,
+        "extraArgs": ["--log-format=text", "--client-ca=/clients/ca.crt"],
+        "extraVolumes": [{"name": "clients", "configMap": {"name": "clients"}}],
+        "extraVolumeMounts": [{"name": "clients", "mountPath": "/clients"}],
+    });
+    fs::write(&values, given.to_string()).unwrap();
+    let values = format!("--values={}", values.display());
+    for mode in ["selfManaged", "certManager", "files"] {
+        for audit in ["false", "true"] {
+            let set = format!("certificates.mode={mode},auditOnly={audit}");
+            let objects = rendered(home, &["--set", &set, &values]);
+            let of_kind = |kind: &str| {
+                let found = objects.iter().find(|object| object["kind"] == kind);
+                found.unwrap_or_else(|| panic!("{kind}"))
+            };
+            let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
+            let container = &pod["containers"][0];
+            let args = container["args"].as_array().unwrap().iter();
+            let args = args.map(|arg| arg.as_str().unwrap());
+            let mut gate = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
+            // Every argument is read before the help is printed.
+            let ran = run(gate.args(args).arg("--help"), b"");
+            assert!(ran.is_ok(), "{mode}: {ran}");
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            assert!(mounts.iter().all(|it| it["readOnly"] == true), "{mounts:?}");
+            let volumes = pod["volumes"].as_array().unwrap();
+            assert_eq!(mounts.len(), volumes.len());
+
+            let file = home.join("gate.yaml");
+            let text = of_kind("ConfigMap")["data"]["gate.yaml"].as_str().unwrap();
+            fs::write(&file, text).unwrap();
+            let config = promotion_gate::config::Config::load(Some(&file)).unwrap();
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        }
+    }
+}
+
+#[test]
+fn mistyped_and_impossible_values_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let chart = chart();
+    let template = ["template", "gate", &chart, "--kube-version=1.30"];
+    for (value, said) in [
+        ("imgae.repository=x", "imgae"),
+        ("image.repositry=x", "repositry"),
+        ("image.digest=sha256:12", "/image/digest"),
+        ("replicas=0", "/replicas"),
+        ("certificates.mode=self-managed", "/certificates/mode"),
+        ("configuration.kind=GateConfiguration", "/configuration"),
+        ("networkPolicy.webhookFrom=null", "webhookFrom"),
+        (
+            "monitoring.prometheusRule.labels.a=1",
+            "/monitoring/prometheusRule/labels/a",
+        ),
+        (
+            "image.repository=x,webhook.create=false",
+            "webhook.create: `selfManaged`",
+        ),
+        (
+            "webhook.infrastructureNamespaces={A}",
+            "infrastructureNamespaces/0",
+        ),
+        ("replicas=2", "image.repository: name the repository"),
+    ] {
+        let ran = helm(folder.path(), &[&template[..], &["--set", value]].concat());
+        let error = ran.refused();
+        assert!(error.contains(said), "{value}: {error}");
+    }
+}
+
+/// A cluster in which `grace` governs the gate, and `bob` has all rights and does not.
+struct Installed {
+    plane: ControlPlane,
+    grace: String,
+    bob: String,
+}
+
+impl Installed {
+    /// Installs the chart, and names the governor.
+    fn new() -> Installed {
+        let plane = ControlPlane::start();
+        for user in ["grace", "bob"] {
+            let binding = ["create", "clusterrolebinding", user];
+            let to = format!("--user={user}@example.com");
+            let to = ["--clusterrole=cluster-admin", &to];
+            plane.kubectl(binding.into_iter().chain(to)).ok();
+        }
+        let kubeconfig = |user: &str| plane.kubeconfig(user, user).display().to_string();
+        let (grace, bob) = (kubeconfig("grace"), kubeconfig("bob"));
+        let installed = Installed { plane, grace, bob };
+        // Helm looks for it, and the API server makes it shortly after its start.
+        until("kube-system is there", || {
+            let get = ["get", "namespace", "kube-system"];
+            installed.plane.kubectl(get).is_ok().then_some(())
+        });
+        let chart = chart();
+        let install = ["install", NAMESPACE, &chart, "--create-namespace"];
+        let notes = installed
+            .helm(
+                &installed.grace,
+                &[&install[..], &["--set", IMAGE]].concat(),
+            )
+            .ok();
+        assert!(
+            notes.contains("rollout status deployment/promotion-gate"),
+            "{notes}"
+        );
+        assert!(installed.webhooks().is_null(), "nothing is asked yet");
+        let governed = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "GateConfiguration",
+            "metadata": {"name": "promotion-gate"},
+            "spec": {"governors": {"users": ["grace@example.com"]}},
+        });
+        let governed = governed.to_string();
+        until("the definitions are served", || {
+            let apply = ["apply", "-f", "-"];
+            let ran = installed.plane.kubectl_as(User::Admin, apply, &governed);
+            ran.is_ok().then_some(())
+        });
+        until("the guards are in force", || {
+            let label = ["label", "--dry-run=server"];
+            let label = label
+                .into_iter()
+                .chain([CONFIGURATIONS, "promotion-gate", "a=b"]);
+            let ran = installed.plane.kubectl_by("bob", label, "");
+            ran.stderr.contains(GUARDED).then_some(())
+        });
+        installed
+    }
+
+    fn helm(&self, kubeconfig: &str, args: &[&str]) -> Ran {
+        let here = ["--kubeconfig", kubeconfig, "--namespace", NAMESPACE];
+        helm(self.plane.folder.path(), &[&here[..], args].concat())
+    }
+
+    /// Writes the webhooks as a replica that is ready does, with the rights that the chart gives it.
+    fn fill_in(&self) {
+        let shipped = documents("deploy/webhook.yaml").remove(0);
+        let written = json!({"webhooks": shipped["webhooks"]}).to_string();
+        let patch = ["patch", CONFIGURATIONS, "promotion-gate", "--type=merge"];
+        let patch = patch.into_iter().chain(["--patch", &written]);
+        self.plane.kubectl_by("gate-account", patch, "").ok();
+        assert_eq!(self.webhooks().as_array().unwrap().len(), 2);
+    }
+
+    fn configuration(&self) -> Value {
+        let get = ["get", CONFIGURATIONS, "promotion-gate"];
+        let get = get.into_iter().chain(["-o", "json"]);
+        serde_json::from_str(&self.plane.kubectl(get).ok()).unwrap()
+    }
+
+    fn webhooks(&self) -> Value {
+        self.configuration()["webhooks"].clone()
+    }
+
+    fn exists(&self, kind: &str, name: &str) -> bool {
+        let get = ["get", kind, name, "--namespace", NAMESPACE];
+        let ran = self.plane.kubectl(get);
+        assert!(ran.is_ok() || ran.stderr.contains("NotFound"), "{ran}");
+        ran.is_ok()
+    }
+}
+
+/// A copy of the chart as the next version, with another text in one of its definitions.
+fn next_version(folder: &Path) -> String {
+    let copy = folder.join("next");
+    let copied = Command::new("cp")
+        .arg("-rL")
+        .arg(chart())
+        .arg(&copy)
+        .status();
+    assert!(copied.unwrap().success());
+    let edit = |file: &str, from: &str, to: &str| {
+        let file = copy.join(file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replace(from, to)).unwrap();
+    };
+    edit("Chart.yaml", "ersion: 0.1.0", "ersion: 0.2.0");
+    edit("files/crds/revocations.yaml", "- pgrev", "- revoked");
+    copy.display().to_string()
+}
+
+#[test]
+fn upgrade_and_rollback_keep_the_webhooks_that_the_gate_wrote_and_upgrade_the_definitions() {
+    let installed = Installed::new();
+    installed.fill_in();
+    let written = installed.webhooks();
+    let next = next_version(installed.plane.folder.path());
+    let version = || {
+        let configuration = installed.configuration();
+        configuration["metadata"]["labels"]["app.kubernetes.io/version"].clone()
+    };
+    let short_names = || {
+        let get = ["get", "crd", "revocations.promotion-gate.dev"];
+        let get = get
+            .into_iter()
+            .chain(["-o", "jsonpath={.spec.names.shortNames}"]);
+        installed.plane.kubectl(get).ok()
+    };
+    let before = (json!("0.1.0"), r#"["pgrev"]"#.to_owned());
+    assert_eq!((version(), short_names()), before);
+
+    let upgrade = ["upgrade", NAMESPACE, &next, "--reuse-values"];
+    installed.helm(&installed.grace, &upgrade).ok();
+    assert_eq!(
+        (version(), short_names()),
+        (json!("0.2.0"), r#"["revoked"]"#.to_owned())
+    );
+    assert_eq!(installed.webhooks(), written);
+
+    let rollback = ["rollback", NAMESPACE, "1"];
+    installed.helm(&installed.grace, &rollback).ok();
+    assert_eq!(version(), "0.1.0");
+    assert_eq!(installed.webhooks(), written);
+}
+
+#[test]
+fn uninstallation_takes_the_webhooks_away_first_and_leaves_policies_and_records() {
+    let installed = Installed::new();
+    installed.fill_in();
+    // By an administrator who is not a governor: refused, before anything is deleted.
+    let uninstall = ["uninstall", NAMESPACE];
+    let said = installed.helm(&installed.bob, &uninstall).refused();
+    assert!(said.contains(GUARDED), "{said}");
+    for (kind, name) in [
+        (CONFIGURATIONS, "promotion-gate"),
+        ("deployment", "promotion-gate"),
+        ("service", "promotion-gate"),
+        ("clusterrolebinding", "promotion-gate"),
+    ] {
+        assert!(installed.exists(kind, name), "{kind}");
+    }
+    assert_eq!(installed.webhooks().as_array().unwrap().len(), 2);
+
+    let said = installed.helm(&installed.grace, &uninstall).ok();
+    assert!(
+        said.contains("promotionpolicies.promotion-gate.dev"),
+        "{said}"
+    );
+    for (kind, name) in [
+        (CONFIGURATIONS, "promotion-gate"),
+        ("deployment", "promotion-gate"),
+        ("service", "promotion-gate"),
+        ("clusterrolebinding", "promotion-gate"),
+        ("validatingadmissionpolicy", "promotion-gate-configuration"),
+        ("validatingadmissionpolicybinding", "promotion-gate-records"),
+    ] {
+        assert!(!installed.exists(kind, name), "{kind}");
+    }
+    assert!(installed.exists("gateconfiguration", "promotion-gate"));
+    let deleted = installed.plane.requests_of("grace@example.com");
+    let first = |resource: &str| {
+        let of = format!("\"resource\":\"{resource}\"");
+        let mut lines = deleted.iter();
+        let found =
+            lines.position(|line| line.contains("\"verb\":\"delete\"") && line.contains(&of));
+        found.unwrap_or_else(|| panic!("{resource}: {deleted:?}"))
+    };
+    for later in ["services", "deployments", "clusterrolebindings"] {
+        assert!(
+            first("validatingwebhookconfigurations") < first(later),
+            "{later}"
+        );
+    }
+}
