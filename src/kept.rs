@@ -68,8 +68,9 @@ impl Keeper {
     pub fn look_at(&self, review: &Review, snapshot: &Snapshot) {
         let is_upkeep = matches!(review.promotion.kind, ChangeKind::Upkeep { .. });
         let mut policies = snapshot.policies.iter();
-        if review.promotion.change.dry_run || is_upkeep || !policies.any(Policy::requires_approvals)
-        {
+        let asks_people =
+            |policy: &Policy| policy.requires_approvals() || policy.emergency.is_some();
+        if review.promotion.change.dry_run || is_upkeep || !policies.any(asks_people) {
             return;
         }
         for (kind, resource) in to_keep(review, snapshot) {
@@ -283,7 +284,14 @@ fn compared(existing: &Value, new: &Value) -> Known {
     if new.get("identities").is_some() {
         return authors_compared(existing, new);
     }
-    let about = ["digest", "environment", "namespace", "person", "identities"];
+    let about = [
+        "digest",
+        "environment",
+        "namespace",
+        "emergency",
+        "person",
+        "identities",
+    ];
     if about
         .iter()
         .any(|field| existing.get(field) != new.get(field))
@@ -546,6 +554,10 @@ mod tests {
         );
         assert_eq!(compared(&new, &spec("ada", early)), Known::Same);
         assert_eq!(compared(&new, &new), Known::Same);
+        let mut of_emergency = new.clone();
+        of_emergency["emergency"] = json!("sha256:e");
+        assert_eq!(compared(&of_emergency, &new), Known::Other);
+        assert_eq!(compared(&new, &of_emergency), Known::Other);
         // Somebody took the name for a rejection of their own.
         assert_eq!(compared(&spec("eve", late), &new), Known::Other);
         assert_eq!(compared(&Value::Null, &new), Known::Other);

@@ -57,7 +57,8 @@ pub struct RevocationSpec {
     pub reason: String,
 }
 
-/// A rejection of a digest in an environment by a person. It blocks until that person approves later, or until it is deleted.
+/// A rejection by a person, of a digest in an environment or of one emergency change of it. It blocks until that person approves later,
+/// or until it is deleted.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(
     clippy::duplicated_attributes,
@@ -79,6 +80,7 @@ pub struct RevocationSpec {
     ),
     printcolumn(name = "Person", type_ = "string", json_path = ".spec.person"),
     printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest"),
+    printcolumn(name = "Emergency", type_ = "string", json_path = ".spec.emergency"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -102,6 +104,10 @@ pub struct RejectionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
+    /// The digest of the declaration, if the rejection is of one emergency change of the digest and of nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub emergency: Option<String>,
     /// The name of the person in the people directory.
     pub person: Written<DnsLabel>,
     /// Why.
@@ -220,7 +226,7 @@ pub struct AuthorUser {
 /// What is wrong with the resource, each with its path below `spec`.
 pub fn revocation(name: &str, spec: &RevocationSpec) -> Result<(Digest, Revocation), Vec<Fault>> {
     let mut faults = Faults::default();
-    let digest = digest(&spec.digest, &mut faults);
+    let digest = digest(&spec.digest, "digest", &mut faults);
     let reason = faults.text(&spec.reason, || key("reason"));
     let revocation = reason.map(|reason| Revocation {
         name: name.to_owned(),
@@ -239,7 +245,9 @@ pub fn rejection(
     created: Option<Timestamp>,
 ) -> Result<(Digest, KeptRejection), Vec<Fault>> {
     let mut faults = Faults::default();
-    let digest = digest(&spec.digest, &mut faults);
+    let about = digest(&spec.digest, "digest", &mut faults);
+    let emergency = spec.emergency.as_ref();
+    let emergency = emergency.map(|written| digest(written, "emergency", &mut faults));
     let environment = faults.text(&spec.environment, || key("environment"));
     let namespace = spec.namespace.as_ref();
     let namespace = namespace.map(|namespace| faults.text(namespace, || key("namespace")));
@@ -270,11 +278,15 @@ pub fn rejection(
                 Some(read) => Some(read?),
                 None => None,
             },
+            emergency: match emergency {
+                Some(read) => Some(read?),
+                None => None,
+            },
             person: person?.into_string(),
             at: at?,
             reason: spec.reason.clone(),
         };
-        Some((digest?, rejection))
+        Some((about?, rejection))
     };
     let read = read();
     faults.finish(read)
@@ -286,7 +298,7 @@ pub fn rejection(
 /// What is wrong with the resource, each with its path below `spec`.
 pub fn author_record(spec: &AuthorRecordSpec) -> Result<(Digest, KeptAuthors), Vec<Fault>> {
     let mut faults = Faults::default();
-    let of = digest(&spec.digest, &mut faults);
+    let of = digest(&spec.digest, "digest", &mut faults);
     let mut authors = KeptAuthors::default();
     let list = key("identities");
     if spec.identities.is_empty() {
@@ -322,15 +334,19 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
     let KeptRejection {
         environment,
         namespace,
+        emergency,
         person,
         at,
         reason,
         ..
     } = rejection;
     let digest = digest.to_string();
+    let emergency = emergency.as_ref().map(Digest::to_string);
+    // A namespace is never written as a digest is.
     let about: Vec<&str> = [digest.as_str(), environment, person]
         .into_iter()
         .chain(namespace.as_deref())
+        .chain(emergency.as_deref())
         .collect();
     let name = kept_name("rejection", &about);
     let mut spec = json!({
@@ -347,6 +363,7 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
         fields.extend(cut.map(|reason| ("reason".to_owned(), json!(reason))));
         let namespace = namespace.as_ref();
         fields.extend(namespace.map(|namespace| ("namespace".to_owned(), json!(namespace))));
+        fields.extend(emergency.map(|emergency| ("emergency".to_owned(), json!(emergency))));
     }
     resource("Rejection", &name, spec)
 }
@@ -482,11 +499,11 @@ fn bounded(text: String) -> Result<String, String> {
     }
 }
 
-fn digest(written: &str, faults: &mut Faults) -> Option<Digest> {
+fn digest(written: &str, field: &str, faults: &mut Faults) -> Option<Digest> {
     match written.parse() {
         Ok(digest) => Some(digest),
         Err(error) => {
-            faults.add(key("digest"), format!("{error}"));
+            faults.add(key(field), format!("{error}"));
             None
         }
     }

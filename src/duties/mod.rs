@@ -1,17 +1,21 @@
-//! What one replica does for all of them while it holds the Lease: it writes the statuses of resources, and reads the feeds of
-//! freezes and the repositories of trust roots that are resources.
+//! What one replica does for all of them while it holds the Lease: it writes the statuses of resources, reads the feeds of freezes and
+//! the repositories of trust roots that are resources, renews certificates, and keeps the webhook configuration.
 //!
 //! * `lease` — which replica that is
 //! * `debts` — records of emergency changes, and their reviews
 //! * `authors` — collecting AuthorRecords that nothing needs
 //! * `status` — what a status says
 //! * `feed` — what the feed of a freeze says, in its status and back
+//! * `certificates` — the CA and the serving certificate of a gate that makes them itself
+//! * `webhook` — the webhook configuration: it goes live, and is kept right
 
 mod authors;
+mod certificates;
 mod debts;
 pub(crate) mod feed;
 mod lease;
 pub(crate) mod status;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -31,8 +35,11 @@ use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{Judged, ResourceName, Sources, Version, api_resource};
 
+pub use certificates::{CertificateSecret, CertificateSettings, SelfManaged};
 pub use debts::Debts;
 pub use lease::Lease;
+pub use webhook::ManagedWebhook;
+pub(crate) use webhook::{BundleSource, WebhookKeeper};
 
 /// The wait between two writes.
 const BETWEEN_WRITES: Duration = Duration::from_millis(20);

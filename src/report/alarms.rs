@@ -1,7 +1,10 @@
-//! Alarms: what an operator has to look at. Each is counted, logged as an error, and told as an Event on the gate's Deployment.
+//! Alarms: what an operator has to look at. Each is counted, logged as an error, and told as an Event on the gate's Deployment. What
+//! becomes of an emergency change is told on its record too.
 
 use std::sync::OnceLock;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::EventType;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +34,20 @@ impl Alarms {
         if let Some(events) = self.events.get() {
             // Where there is no room, the log and the counter tell it.
             let _ = events.try_send(Notice::of_alarm(reason, what));
+        }
+    }
+
+    /// Tells what became of an emergency change, as an Event on its record.
+    pub(crate) fn tell_record(
+        &self,
+        record: ObjectReference,
+        kind: EventType,
+        reason: &str,
+        what: &str,
+    ) {
+        if let Some(events) = self.events.get() {
+            // Where there is no room, the record's status tells it.
+            let _ = events.try_send(Notice::of_record(record, kind, reason, what));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Kubernetes Events on the objects that requests are about: denials, and warnings to the deployer. `kubectl describe` shows them,
-//! also where a controller got the answer and nobody read it. Alarms are told on the gate's own Deployment. All are written in the
-//! background; no request waits for them.
+//! also where a controller got the answer and nobody read it. Alarms are told on the gate's own Deployment, and what becomes of an
+//! emergency change on its record. All are written in the background; no request waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,7 @@ pub struct Events {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Notice {
     about: About,
+    kind: EventType,
     reason: String,
     note: String,
 }
@@ -49,7 +50,23 @@ impl Notice {
     pub(super) fn of_alarm(reason: &str, what: &str) -> Notice {
         Notice {
             about: About::Gate,
+            kind: EventType::Warning,
             reason: camel_case(reason),
+            note: cut(what),
+        }
+    }
+
+    /// What became of an emergency change, told on its record.
+    pub(super) fn of_record(
+        record: ObjectReference,
+        kind: EventType,
+        reason: &str,
+        what: &str,
+    ) -> Notice {
+        Notice {
+            about: About::Record(record),
+            kind,
+            reason: reason.to_owned(),
             note: cut(what),
         }
     }
@@ -60,6 +77,8 @@ impl Notice {
 enum About {
     /// The object of a request, or its owner.
     Object(ObjectReference),
+    /// The record of an emergency change.
+    Record(ObjectReference),
     /// The gate itself.
     Gate,
 }
@@ -133,12 +152,14 @@ async fn write_all(
     let mut throttle = Throttle::new(Instant::now());
     while let Some(Notice {
         about,
+        kind,
         reason,
         note,
     }) = notices.recv().await
     {
         let (about, action) = match about {
             About::Object(about) => (about, "Admission"),
+            About::Record(about) => (about, "EmergencyChange"),
             About::Gate => (gate.reference().await, "Alarm"),
         };
         let key = (
@@ -155,7 +176,7 @@ async fn write_all(
             continue;
         }
         let event = Event {
-            type_: EventType::Warning,
+            type_: kind,
             reason,
             note: Some(note),
             action: action.to_owned(),
@@ -175,8 +196,8 @@ async fn write_all(
     }
 }
 
-/// What an answer tells: a denial, an emergency change, or warnings; nothing about a dry run. What a trusted controller (`by_controller`) may not make was
-/// upkeep to it, also where no record showed that.
+/// What an answer tells: a denial, an emergency change, or warnings; nothing about a dry run. What a trusted controller
+/// (`by_controller`) may not make was upkeep to it, also where no record showed that.
 fn notice(
     change: &Change,
     kind: ChangeKind,
@@ -196,6 +217,7 @@ fn notice(
     let about = about(change).filter(|_| !change.dry_run)?;
     Some(Notice {
         about: About::Object(about),
+        kind: EventType::Warning,
         reason: reason.to_owned(),
         note: cut(&note),
     })

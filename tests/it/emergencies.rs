@@ -3,6 +3,7 @@
 
 mod attacks;
 mod gathered;
+mod kept;
 mod reviews;
 mod webhook;
 
@@ -736,6 +737,7 @@ fn a_rejection_of_the_declaration_or_of_the_digest_blocks_it() {
             name: "r".to_owned(),
             environment: "production".to_owned(),
             namespace: None,
+            emergency: None,
             person: "dan".to_owned(),
             at: at(-2),
             reason: None,
@@ -743,6 +745,52 @@ fn a_rejection_of_the_declaration_or_of_the_digest_blocks_it() {
         world.rejections.insert(IMAGE.clone(), vec![rejection]);
     });
     kept.denied("emergency-rejected", "`dan` rejected this digest");
+}
+
+#[test]
+fn of_several_reasons_the_same_one_is_told_whatever_the_order_of_the_statements() {
+    let id = digest_of(&declaration(json!({})));
+    let closed = |by: &str, reason: &str| {
+        let predicate = json!({"emergency": id, "reason": reason});
+        signed(by, CLOSURE, predicate, 2)
+    };
+    let rejected = |by: &str, reason: &str| word(by, "rejected", 3, json!({"reason": reason}));
+    let agreed = |more: Value| word("cleo@example.com", "approved", 5, more);
+    let ends = || agreed(json!({"validUntil": at(-1).to_string()}));
+    for (reason, told, statements) in [
+        (
+            "emergency-closed",
+            "`ben` ended it",
+            vec![
+                closed("dan@example.com", "b"),
+                closed("ben@example.com", "a"),
+            ],
+        ),
+        (
+            "emergency-rejected",
+            "`ben` rejected it",
+            vec![
+                rejected("dan@example.com", "b"),
+                rejected("ben@example.com", "a"),
+            ],
+        ),
+        (
+            "emergency-not-agreed",
+            "`cleo` does not count: the agreement is for `staging`",
+            vec![ends(), agreed(json!({"environment": "staging"}))],
+        ),
+    ] {
+        let mut all = vec![declared("ben@example.com", json!({}))];
+        all.extend(statements);
+        let first = Case::with(all.clone());
+        first.denied(reason, told);
+        for _ in 0..all.len() {
+            all.rotate_left(1);
+            for order in [all.clone(), all.iter().rev().cloned().collect()] {
+                assert_eq!(Case::with(order).judge(), first.judge());
+            }
+        }
+    }
 }
 
 #[test]

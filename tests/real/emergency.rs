@@ -1,9 +1,12 @@
 //! An emergency change that is declared with the command `emergency` and agreed to with cosign, and the reverse.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::approve::{People, build, gate};
-use crate::support::{BUILDER, Cosign, Gate, LocalSigstore, Ran, Registry, SOURCE, Tagged};
+use crate::support::{
+    BUILDER, ControlPlane, Cosign, Gate, LocalSigstore, Ran, Registry, SOURCE, Tagged, User,
+    deployment, until,
+};
 
 const CHANGE: &str = "https://promotion-gate.dev/emergency-change/v1";
 const APPROVAL: &str = "https://promotion-gate.dev/approval/v1";
@@ -33,17 +36,26 @@ fn gate_with_emergencies(sigstore: &LocalSigstore) -> Gate {
 }
 
 fn emergency(gate: &Gate, verb: &str, image: &Tagged, who: &str, more: &[&str]) -> Ran {
+    let signer = ["--identity-token", who];
+    emergency_by(gate, verb, image, &[&signer, more].concat())
+}
+
+fn emergency_by(gate: &Gate, verb: &str, image: &Tagged, more: &[&str]) -> Ran {
     let image = image.by_digest();
     let about = ["emergency", verb, &image, "--environment", "production"];
     let policies = ["--policy", "policies", "--config", "gate.yaml"];
-    let signer = [
-        "--signing-config",
-        "signing.json",
-        "--yes",
-        "--identity-token",
-        who,
-    ];
-    gate.run_with(&[&about[..], &policies, &signer, more].concat(), "", &[])
+    let signing = ["--signing-config", "signing.json", "--yes"];
+    gate.run_with(&[&about[..], &policies, &signing, more].concat(), "", &[])
+}
+
+fn declare(gate: &Gate, image: &Tagged, sigstore: &LocalSigstore) -> (String, String) {
+    let bob = sigstore.issuer.token("bob@example.com");
+    let said = ["--incident", "INC1", "--reason", "reverts the query"];
+    let shown = emergency(gate, "declare", image, &bob, &said).ok();
+    let mut lines = shown.lines();
+    let declaration = lines.find_map(|line| line.strip_prefix("declared as "));
+    let declaration = declaration.unwrap_or_else(|| panic!("{shown}")).to_owned();
+    (shown, declaration)
 }
 
 #[test]
@@ -54,13 +66,7 @@ fn cosign_agrees_to_a_declaration_and_an_author_does_not_count() {
     for registry in Registry::both() {
         let image = build(&registry, "mended", &sigstore);
         gate.check(&image.by_digest()).denied("[approvals-missing]");
-        let bob = sigstore.issuer.token("bob@example.com");
-        let said = ["--incident", "INC1", "--reason", "reverts the query"];
-        let shown = emergency(&gate, "declare", &image, &bob, &said).ok();
-        let declaration = shown
-            .lines()
-            .find_map(|line| line.strip_prefix("declared as "));
-        let declaration = declaration.unwrap_or_else(|| panic!("{shown}"));
+        let (shown, declaration) = declare(&gate, &image, &sigstore);
         assert!(
             shown.contains("alice (") && shown.contains("fills no seat"),
             "{shown}"
@@ -105,4 +111,78 @@ fn the_command_agrees_to_a_declaration_by_cosign() {
         "{shown}"
     );
     gate.check(&image.by_digest()).allowed();
+}
+
+#[test]
+fn a_rejection_of_a_declaration_blocks_it_when_it_is_deleted_from_the_registry_and_the_gate_is_replaced()
+ {
+    let sigstore = LocalSigstore::shared();
+    let gate = gate_with_emergencies(&sigstore);
+    let registry = Registry::distribution();
+    let image = build(&registry, "rejected", &sigstore);
+    let (_, declaration) = declare(&gate, &image, &sigstore);
+    let carol = sigstore.issuer.token("carol@example.com");
+    emergency(&gate, "approve", &image, &carol, &[]).ok();
+    gate.check(&image.by_digest()).allowed();
+    // The list of what is attached, as it is without the rejection.
+    let list = image.attached("");
+    let before = registry.crane(["digest", &list]).ok();
+    let reject = [
+        "--key",
+        "eve.key",
+        "--decision",
+        "rejected",
+        "--reason",
+        "it is another table",
+    ];
+    emergency_by(&gate, "approve", &image, &reject).ok();
+
+    let plane = ControlPlane::start();
+    plane.create_namespace("shop");
+    plane.create_namespace("promotion-gate");
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
+    plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
+    let kubeconfig = plane.admin_kubeconfig();
+    let mut serving = gate.serve(&["--kubeconfig", &kubeconfig]);
+    plane.register(&serving);
+    let apply = || {
+        let object = deployment("web", &image.by_digest());
+        plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &object)
+    };
+    let refuses = || apply().stderr.contains("`eve` rejected it");
+    until("the webhook refuses it", || refuses().then_some(()));
+    let kept = until("the rejection is kept", || {
+        let list = plane.kubectl(["get", "rejections", "-o", "json"]).ok();
+        let list: Value = serde_json::from_str(&list).unwrap();
+        list["items"].get(0).cloned()
+    });
+    let (name, spec) = (kept["metadata"]["name"].as_str().unwrap(), &kept["spec"]);
+    for (field, value) in [
+        ("digest", &*image.digest),
+        ("environment", "production"),
+        ("emergency", &*declaration),
+        ("person", "eve"),
+        ("reason", "it is another table"),
+    ] {
+        assert_eq!(spec[field], value, "{kept}");
+    }
+
+    // Somebody who may write to the registry puts the earlier list in the place of the present one.
+    let (repository, tag) = list.rsplit_once(':').unwrap();
+    let before = format!("{repository}@{}", before.trim());
+    registry.crane(["tag", &before, tag]).ok();
+    gate.check(&image.by_digest()).allowed();
+    serving.stop();
+    let serving = gate.serve(&["--kubeconfig", &kubeconfig]);
+    plane.register(&serving);
+    until("the new gate refuses it too", || {
+        let ran = apply();
+        assert!(!ran.is_ok(), "{ran}");
+        let says = |part: &str| ran.stderr.contains(part);
+        (says("`eve` rejected it") && says(name)).then_some(())
+    });
+    plane.kubectl(["delete", "rejection", name]).ok();
+    until("what is not kept counts no more", || {
+        apply().is_ok().then_some(())
+    });
 }

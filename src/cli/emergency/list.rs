@@ -70,7 +70,7 @@ struct UsedEmergency {
     review_due: Timestamp,
     /// `reviewed`, `lifted` (a governor deleted its record), `due`, `overdue`, or `unknown` if reviews could not be read.
     state: &'static str,
-    /// What became of the change: `ready`, `pending`, `failed`, `rolledBack`, `replaced` or `gone`; absent where that is not known.
+    /// What became of the change: `ready`, `pending`, `notObserved`, `failed`, `rolledBack`, `replaced` or `gone`; absent where that is not known.
     outcome: Option<&'static str>,
     /// The result of the review: `justified`, `unjustified` or `inconclusive`.
     verdict: Option<&'static str>,

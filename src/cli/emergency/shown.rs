@@ -75,14 +75,16 @@ pub(super) fn outlook(it: &Outlook) {
         );
         return;
     }
-    let waived: Vec<_> = outlook.waives.iter().copied().collect();
-    row("waives", &waived.join(", "));
     match &outlook.refused {
-        Some(why) => print_line!("  {RED}{:<13}{RED:#} {}", "never passes", line(why)),
-        None => row(
-            "waives never",
-            "another requirement, a rejection of the digest, a revocation",
-        ),
+        Some(why) => print_line!("  {RED}{:<13}{RED:#} nothing: {}", "waives", line(why)),
+        None => {
+            let waived: Vec<_> = outlook.waives.iter().copied().collect();
+            row("waives", &waived.join(", "));
+            row(
+                "waives never",
+                "another requirement, a rejection of the digest, a revocation",
+            );
+        }
     }
     row(
         "at most",

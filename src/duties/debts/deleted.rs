@@ -155,7 +155,11 @@ impl Debts {
             ref status => status,
         };
         let status = status::lifted(&spec, base, lifting.by.clone(), now);
-        self.write_status(&present, &status).await
+        let is_written = self.write_status(&present, &status).await?;
+        if is_written {
+            self.tell_lifted(&present, &lifting.by);
+        }
+        Ok(is_written)
     }
 
     /// Writes records again that are gone and that this replica did not collect.

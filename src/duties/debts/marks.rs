@@ -165,7 +165,7 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jiff::Timestamp;
 
     use super::*;
@@ -181,7 +181,12 @@ mod tests {
     }
 
     /// The admission of an image in a workload, by one emergency change.
-    fn entry(of: &str, workload: &str, requester: &str, minute: i64) -> EmergencyEntry {
+    pub(in crate::duties::debts) fn entry(
+        of: &str,
+        workload: &str,
+        requester: &str,
+        minute: i64,
+    ) -> EmergencyEntry {
         EmergencyEntry {
             mark: WrittenEmergency {
                 declaration: Digest::sha256(b"declaration").to_string(),

@@ -9,6 +9,7 @@
 //! * `reviews` — the look-up of reviews in registries
 //! * `outcome` — what became of a change
 //! * `writing` — writes to the cluster
+//! * `telling` — alarms, and Events on records
 //! * `deleted` — records that are gone: restored, or lifted by a governor
 
 mod deleted;
@@ -16,6 +17,7 @@ mod marks;
 mod outcome;
 mod reviews;
 mod status;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -172,7 +174,8 @@ impl Debts {
                 self.state().searched.clear();
                 continue;
             }
-            let due = self.due(|state| &state.searched, |_| SEARCH);
+            let owes = |record: &Record| !record.state(Timestamp::now()).is_ended();
+            let due = self.due(owes, |state| &state.searched, |_| SEARCH);
             let searches = due.into_iter().map(|record| async move {
                 let search = self.search(&record.spec).await;
                 let mut state = self.state();
@@ -185,7 +188,7 @@ impl Debts {
         }
     }
 
-    /// Looks what became of the changes of records that owe a review.
+    /// Looks what became of the changes of records that owe a review, and of those of which that is not known yet.
     async fn keep_outcomes(&self, has_duties: &(impl Fn() -> bool + Sync)) -> Infallible {
         loop {
             sleep(TICK).await;
@@ -194,6 +197,9 @@ impl Debts {
             }
             let now = Timestamp::now();
             let due = self.due(
+                |record| {
+                    !record.state(now).is_ended() || outcome::is_open(&record.spec, &record.status)
+                },
                 |state| &state.looked,
                 |record| match now.duration_since(record.spec.last_admitted) > SETTLED {
                     true => LOOK.1,
@@ -212,17 +218,17 @@ impl Debts {
         }
     }
 
-    /// The records that owe a review and were not looked for within a time: those that were looked for least recently, as many as one
-    /// round takes.
+    /// The records that need it and were not looked for within a time: those that were looked for least recently, as many as one round
+    /// takes.
     fn due(
         &self,
+        needs: impl Fn(&Record) -> bool,
         looked: impl Fn(&State) -> &BTreeMap<String, Instant>,
         every: impl Fn(&Record) -> Duration,
     ) -> Vec<Arc<Record>> {
-        let now = Timestamp::now();
         let records = self.present().into_iter();
         let state = self.state();
-        let due = records.filter(|record| !record.state(now).is_ended());
+        let due = records.filter(|record| needs(record));
         let mut due: Vec<_> = due
             .filter_map(|record| {
                 let at = looked(&state).get(record.name()).copied();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
@@ -17,11 +17,14 @@ use crate::api::{
     ChangeOutcome, EmergencyChangeRecordSpec, EmergencyChangeRecordStatus, WorkloadOutcome,
     WrittenWorkload,
 };
+use crate::cluster::ObjectName;
 
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most Pods of a workload that are looked at.
 const MAXIMUM_PODS: u32 = 50;
+/// How long after its admission a workload is looked at that is neither ready nor failed.
+const OBSERVED: SignedDuration = SignedDuration::from_hours(24 * 7);
 
 /// A template of a workload that an emergency change let pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,8 @@ enum Seen {
     Another {
         ran_before: bool,
     },
+    /// It has started nothing yet.
+    Waiting,
     This {
         object: Value,
         crashes: Option<String>,
@@ -65,6 +70,15 @@ pub(super) fn changed(spec: &EmergencyChangeRecordSpec) -> Vec<Changed> {
     all
 }
 
+/// Whether it is not known yet what became of a workload of a record.
+pub(super) fn is_open(
+    spec: &EmergencyChangeRecordSpec,
+    status: &EmergencyChangeRecordStatus,
+) -> bool {
+    let mut known = status.outcomes.iter();
+    known.len() < changed(spec).len() || known.any(|it| it.outcome == ChangeOutcome::Pending)
+}
+
 impl Debts {
     /// What became of each workload of a record; what could not be read stays as it was known.
     pub(super) async fn outcomes(
@@ -83,27 +97,31 @@ impl Debts {
             let shown = shown(&changed.workload);
             let before = known.get(&(shown.as_str(), changed.template.as_str()));
             let before = before.copied();
-            match self.look(&changed).await {
-                Ok(seen) => {
-                    let (outcome, why) = outcome(&seen);
-                    let new = WorkloadOutcome {
-                        workload: shown,
-                        template: changed.template,
-                        outcome,
-                        at: Timestamp::from_second(now.as_second()).unwrap_or(now),
-                        why,
-                    };
-                    outcomes.push(next_outcome(before, new));
-                }
+            let seen = match self.look(&changed).await {
+                Ok(seen) => Some(outcome(&seen)),
                 Err(why) => {
                     tracing::debug!(
                         why,
                         workload = shown,
                         "what became of a workload is not known"
                     );
-                    outcomes.extend(before.cloned());
+                    let is_late = now.duration_since(changed.admitted) > OBSERVED;
+                    is_late.then(|| (ChangeOutcome::NotObserved, Some(cut(&why))))
                 }
-            }
+            };
+            let Some(seen) = seen else {
+                outcomes.extend(before.cloned());
+                continue;
+            };
+            let (outcome, why) = in_time(seen, changed.admitted, now);
+            let new = WorkloadOutcome {
+                workload: shown,
+                template: changed.template,
+                outcome,
+                at: Timestamp::from_second(now.as_second()).unwrap_or(now),
+                why,
+            };
+            outcomes.push(next_outcome(before, new));
         }
         outcomes
     }
@@ -134,14 +152,40 @@ impl Debts {
             });
             return Ok(Seen::Another { ran_before });
         }
-        let crashes = match readiness(&live.object) {
-            (ChangeOutcome::Pending, _) => self.crashing(&workload, &live.object, changed).await?,
+        let object = match written.kind.as_str() {
+            "CronJob" => match self.last_job(&live.object, changed, deadline).await? {
+                Some(job) => job,
+                None => return Ok(Seen::Waiting),
+            },
+            _ => live.object,
+        };
+        let crashes = match readiness(&object) {
+            (ChangeOutcome::Pending, _) => self.crashing(&workload, &object, changed).await?,
             _ => None,
         };
-        Ok(Seen::This {
-            object: live.object,
-            crashes,
-        })
+        Ok(Seen::This { object, crashes })
+    }
+
+    /// The Job that a CronJob started last, if it did since it was admitted and the Job is still there.
+    async fn last_job(
+        &self,
+        cron_job: &Value,
+        changed: &Changed,
+        deadline: Instant,
+    ) -> Result<Option<Value>, String> {
+        let Some(name) = last_job_name(cron_job, changed.admitted) else {
+            return Ok(None);
+        };
+        let job = ObjectName {
+            group: "batch".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Job".to_owned(),
+            namespace: changed.workload.namespace.clone(),
+            name,
+        };
+        let job = self.cluster.read(&job, deadline).await;
+        let job = job.map_err(|why| why.to_string())?;
+        Ok(job.filter(|job| is_started_by(job, cron_job)))
     }
 
     /// Why Pods of a workload crash, if some of its images do.
@@ -168,6 +212,39 @@ impl Debts {
         let pods = listed.items.iter();
         let mut pods = pods.filter_map(|pod| serde_json::to_value(pod).ok());
         Ok(pods.find_map(|pod| crash(&pod, &changed.images)))
+    }
+}
+
+/// The name of the Job that a CronJob started last, if it did at or after an instant: the controller names it after the minute of the
+/// schedule.
+fn last_job_name(cron_job: &Value, since: Timestamp) -> Option<String> {
+    let text = |at: &str| cron_job.pointer(at).and_then(Value::as_str);
+    let scheduled: Timestamp = text("/status/lastScheduleTime")?.parse().ok()?;
+    let name = text("/metadata/name")?;
+    (scheduled >= since).then(|| format!("{name}-{}", scheduled.as_second() / 60))
+}
+
+/// Whether the controller of CronJobs made a Job for this one.
+fn is_started_by(job: &Value, cron_job: &Value) -> bool {
+    let uid = cron_job.pointer("/metadata/uid");
+    let owners = job.pointer("/metadata/ownerReferences");
+    let mut owners = owners.and_then(Value::as_array).into_iter().flatten();
+    uid.is_some() && owners.any(|owner| owner.get("uid") == uid)
+}
+
+/// What is said of a workload that is neither ready nor failed: after a time, that it was not observed.
+fn in_time(
+    seen: (ChangeOutcome, Option<String>),
+    admitted: Timestamp,
+    now: Timestamp,
+) -> (ChangeOutcome, Option<String>) {
+    match seen {
+        (ChangeOutcome::Pending, _) if now.duration_since(admitted) > OBSERVED => {
+            let days = OBSERVED.as_hours() / 24;
+            let why = format!("it was neither ready nor failed within {days} days");
+            (ChangeOutcome::NotObserved, Some(why))
+        }
+        seen => seen,
     }
 }
 
@@ -222,6 +299,7 @@ fn outcome(seen: &Seen) -> (ChangeOutcome, Option<String>) {
         Seen::Gone => (ChangeOutcome::Gone, None),
         Seen::Another { ran_before: true } => (ChangeOutcome::RolledBack, None),
         Seen::Another { ran_before: false } => (ChangeOutcome::Replaced, None),
+        Seen::Waiting => (ChangeOutcome::Pending, None),
         Seen::This {
             crashes: Some(why), ..
         } => (ChangeOutcome::Failed, Some(why.clone())),
@@ -235,8 +313,16 @@ fn outcome(seen: &Seen) -> (ChangeOutcome, Option<String>) {
 /// Whether an object runs its present template, by its status.
 fn readiness(object: &Value) -> (ChangeOutcome, Option<String>) {
     let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
+    // A Rollout writes its generation as a text.
+    let as_text = || {
+        object
+            .pointer("/status/observedGeneration")?
+            .as_str()?
+            .parse()
+            .ok()
+    };
     let is_current = match (
-        number("/status/observedGeneration"),
+        number("/status/observedGeneration").or_else(as_text),
         number("/metadata/generation"),
     ) {
         (Some(observed), Some(now)) => observed >= now,
@@ -280,8 +366,19 @@ fn readiness(object: &Value) -> (ChangeOutcome, Option<String>) {
             let failed = (phase == Some("Degraded")).then(|| "the Rollout is degraded".to_owned());
             (phase == Some("Healthy"), failed)
         }
-        // What these make is read by itself, or not at all.
-        _ => (false, None),
+        Some("AnalysisRun" | "Experiment") => {
+            let phase = object.pointer("/status/phase").and_then(Value::as_str);
+            let failed = phase.filter(|phase| ["Failed", "Error"].contains(phase));
+            (
+                phase == Some("Successful"),
+                failed.map(|phase| format!("its phase is {phase}")),
+            )
+        }
+        // Templates do not run, and of other kinds it is not known what they start.
+        kind => {
+            let why = format!("what a {} starts is not observed", kind.unwrap_or("object"));
+            return (ChangeOutcome::NotObserved, Some(why));
+        }
     };
     match (failed, ready) {
         (Some(why), _) => (ChangeOutcome::Failed, Some(why)),
@@ -298,7 +395,11 @@ fn condition(object: &Value, kind: &str, status: &str) -> Option<String> {
         it.get("type") == Some(&json!(kind)) && it.get("status") == Some(&json!(status))
     })?;
     let text = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or_default();
-    Some(format!("{}: {:.500}", text("reason"), text("message")))
+    Some(cut(&format!("{}: {}", text("reason"), text("message"))))
+}
+
+fn cut(why: &str) -> String {
+    why.chars().take(500).collect()
 }
 
 /// A workload as people name it.
@@ -347,8 +448,19 @@ mod tests {
     }
 
     #[test]
+    fn the_generation_of_a_rollout_is_a_text() {
+        let rollout = |observed: &str| {
+            of(json!({
+                "kind": "Rollout", "metadata": {"generation": 2}, "status": {"observedGeneration": observed, "phase": "Healthy"},
+            }))
+        };
+        assert_eq!(rollout("2"), ChangeOutcome::Ready);
+        assert_eq!(rollout("1"), ChangeOutcome::Pending);
+    }
+
+    #[test]
     fn each_kind_is_ready_or_failed_by_its_own_status() {
-        use ChangeOutcome::{Failed, Pending, Ready};
+        use ChangeOutcome::{Failed, NotObserved, Pending, Ready};
         let with = |kind: &str, status: Value| {
             of(json!({"kind": kind, "spec": {"replicas": 1}, "status": status}))
         };
@@ -397,10 +509,48 @@ mod tests {
             ("Pod", json!({"phase": "Pending"}), Pending),
             ("Rollout", json!({"phase": "Healthy"}), Ready),
             ("Rollout", json!({"phase": "Degraded"}), Failed),
-            ("CronJob", json!({}), Pending),
+            ("AnalysisRun", json!({"phase": "Successful"}), Ready),
+            ("AnalysisRun", json!({"phase": "Running"}), Pending),
+            ("Experiment", json!({"phase": "Failed"}), Failed),
+            ("PodTemplate", json!({}), NotObserved),
+            ("ScaledJob", json!({}), NotObserved),
         ] {
             assert_eq!(with(kind, status.clone()), expected, "{kind} {status}");
         }
+    }
+
+    #[test]
+    fn the_job_of_a_cron_job_is_the_last_one_since_its_admission_and_its_own() {
+        let at = |time: &str| -> Timestamp { time.parse().unwrap() };
+        let cron_job = json!({
+            "metadata": {"name": "nightly", "uid": "1"},
+            "status": {"lastScheduleTime": "2026-11-29T03:10:00Z"},
+        });
+        let name = last_job_name(&cron_job, at("2026-11-29T03:09:30Z"));
+        // The minutes since 1970.
+        assert_eq!(name.as_deref(), Some("nightly-29932030"));
+        assert_eq!(last_job_name(&cron_job, at("2026-11-29T03:10:30Z")), None);
+        let never = json!({"metadata": {"name": "nightly"}, "status": {}});
+        assert_eq!(last_job_name(&never, Timestamp::MIN), None);
+        let job =
+            |uid: &str| json!({"metadata": {"ownerReferences": [{"kind": "CronJob", "uid": uid}]}});
+        assert!(is_started_by(&job("1"), &cron_job));
+        assert!(!is_started_by(&job("2"), &cron_job));
+        assert!(!is_started_by(&json!({"metadata": {}}), &never));
+    }
+
+    #[test]
+    fn what_is_neither_ready_nor_failed_in_a_week_was_not_observed() {
+        let admitted = Timestamp::UNIX_EPOCH;
+        let after = |hours| admitted + SignedDuration::from_hours(hours);
+        let pending = || outcome(&Seen::Waiting);
+        assert_eq!(pending().0, ChangeOutcome::Pending);
+        assert_eq!(in_time(pending(), admitted, after(168)), pending());
+        let (late, why) = in_time(pending(), admitted, after(169));
+        assert_eq!(late, ChangeOutcome::NotObserved);
+        assert!(why.unwrap().contains("within 7 days"));
+        let ready = (ChangeOutcome::Ready, None);
+        assert_eq!(in_time(ready.clone(), admitted, after(169)), ready);
     }
 
     #[test]

@@ -109,12 +109,12 @@ pub(super) fn next_outcome(
     known: Option<&WorkloadOutcome>,
     new: WorkloadOutcome,
 ) -> WorkloadOutcome {
-    use ChangeOutcome::{Failed, Gone, Pending, Ready, Replaced, RolledBack};
+    use ChangeOutcome::{Failed, Gone, NotObserved, Pending, Ready, Replaced, RolledBack};
     match known {
         Some(known) if known.outcome == new.outcome => known.clone(),
         Some(known)
             if matches!(known.outcome, Ready | Failed | RolledBack)
-                && matches!(new.outcome, Pending | Replaced | Gone) =>
+                && matches!(new.outcome, Pending | NotObserved | Replaced | Gone) =>
         {
             known.clone()
         }
@@ -353,7 +353,7 @@ mod tests {
             at: at(1),
             why: None,
         };
-        use ChangeOutcome::{Failed, Gone, Pending, Ready, Replaced, RolledBack};
+        use ChangeOutcome::{Failed, Gone, NotObserved, Pending, Ready, Replaced, RolledBack};
         for (known, new, expected) in [
             (Pending, Ready, Ready),
             (Ready, Replaced, Ready),
@@ -362,6 +362,9 @@ mod tests {
             (Failed, Replaced, Failed),
             (Failed, Ready, Ready),
             (Pending, Replaced, Replaced),
+            (Pending, NotObserved, NotObserved),
+            (Ready, NotObserved, Ready),
+            (NotObserved, Ready, Ready),
         ] {
             let next = next_outcome(Some(&of(known)), of(new));
             assert_eq!(next.outcome, expected, "{known:?} {new:?}");

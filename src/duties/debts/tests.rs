@@ -19,13 +19,16 @@ use promotion_gate_core::gate::{
 use serde_json::{Value, json};
 
 use super::Debts;
-use crate::api::Kind;
+use super::writing::old;
+use crate::admission;
+use crate::api::{EmergencyChangeRecordSpec, EmergencyChangeRecordStatus, Kind};
 use crate::cluster::Cluster;
 use crate::collect::{CacheSizes, CollectLimits, Collector};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::oci;
 use crate::record::ReleaseRecords;
+use crate::report::Events;
 use crate::snapshot::{Resource, SnapshotFiles, Sources};
 
 /// The records of an API server, by name.
@@ -33,6 +36,7 @@ use crate::snapshot::{Resource, SnapshotFiles, Sources};
 struct ApiServer {
     stored: Arc<Mutex<BTreeMap<String, Value>>>,
     written: Arc<Mutex<u32>>,
+    events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl ApiServer {
@@ -84,13 +88,26 @@ impl ApiServer {
         let (_, last) = path.rsplit_once('/').unwrap();
         match (method, self.get(last)) {
             (&Method::GET, Some(found)) => (200, found),
-            (&Method::GET, None) if last.starts_with("emergency-") => failure(404),
+            (&Method::GET, None) => failure(404),
+            (&Method::POST, _) if path.ends_with("/namespaces/default/events") => {
+                self.events.lock().unwrap().push(object.clone());
+                (201, object)
+            }
             (&Method::POST, _) if path.ends_with("emergencychangerecords") => {
                 let name = object["metadata"]["name"].as_str().unwrap().to_owned();
                 match self.get(&name) {
                     Some(_) => failure(409),
                     None => (201, self.put(&name, object)),
                 }
+            }
+            (&Method::DELETE, Some(found)) => {
+                let unchanged = &object["preconditions"];
+                let is_unchanged = |field: &str| unchanged[field] == found["metadata"][field];
+                if !["uid", "resourceVersion"].into_iter().all(is_unchanged) {
+                    return failure(409);
+                }
+                self.delete(last);
+                (200, found)
             }
             (&Method::PUT, Some(mut found)) if is_status => {
                 let version = &found["metadata"]["resourceVersion"];
@@ -148,6 +165,7 @@ impl Bench {
             config,
         };
         let sources = Sources::load(files, None, Arc::clone(&collector), &metrics);
+        Events::start(&cluster, Arc::clone(&metrics));
         let (records, tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(&metrics));
         tasks.into_iter().for_each(|task| task.abort());
         let debts = Debts::new(cluster, sources, records, collector, Arc::clone(&metrics));
@@ -172,6 +190,27 @@ impl Bench {
     fn status(&self, field: &str) -> Value {
         let found = self.server.get(NAME).unwrap();
         found["status"][field].clone()
+    }
+
+    /// The Events on records, each with the UID of the record, once there are so many.
+    async fn events(&self, many: usize) -> Vec<[String; 3]> {
+        let events = &self.server.events;
+        let all = async {
+            while events.lock().unwrap().len() < many {
+                tokio::task::yield_now().await;
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let events = events.lock().unwrap();
+        assert!(all.is_ok(), "{events:#?}");
+        let told = events.iter().map(|event| {
+            let regarding = &event["regarding"];
+            assert_eq!(regarding["kind"], "EmergencyChangeRecord");
+            assert_eq!(regarding["name"], NAME);
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            [&event["type"], &event["reason"], &regarding["uid"]].map(text)
+        });
+        told.collect()
     }
 
     fn alarms(&self, reason: &str) -> bool {
@@ -229,6 +268,55 @@ async fn a_review_that_is_overdue_is_said_and_alarmed_on_once() {
     }
     assert!(bench.alarms("emergency-review-overdue"));
     assert_eq!(*bench.server.written.lock().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_an_emergency_change_is_told_as_events_on_its_record() {
+    let bench = Bench::new();
+    let mut fresh = record();
+    fresh["spec"]["expires"] = json!("2999-01-01T00:00:00Z");
+    fresh["spec"]["reviewDue"] = json!("2999-01-02T00:00:00Z");
+    bench.server.put(NAME, fresh);
+    let told = |kind: &str, reason: &str, uid: &str| [kind, reason, uid].map(str::to_owned);
+    let used = told("Warning", "EmergencyChangeUsed", "uid-1");
+    for _ in 0..2 {
+        bench.round().await;
+    }
+    assert_eq!(bench.events(1).await, std::slice::from_ref(&used));
+    let mut overdue = bench.server.get(NAME).unwrap();
+    overdue["spec"]["reviewDue"] = json!("2026-01-03T00:00:00Z");
+    let before = bench.server.put(NAME, overdue);
+    bench.round().await;
+    let overdue = told("Warning", "ReviewOverdue", "uid-1");
+    assert_eq!(bench.events(2).await, [used.clone(), overdue.clone()]);
+    bench.debts.note_deletion(&deletion(&before));
+    bench.server.delete(NAME);
+    bench.round().await;
+    let uid = bench.server.get(NAME).unwrap()["metadata"]["uid"].clone();
+    let lifted = told("Warning", "Lifted", uid.as_str().unwrap());
+    assert_eq!(bench.events(3).await, [used, overdue, lifted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_is_told_as_an_event_on_the_record_with_its_verdict() {
+    for (verdict, kind) in [
+        ("justified", "Normal"),
+        ("inconclusive", "Normal"),
+        ("unjustified", "Warning"),
+    ] {
+        let bench = Bench::new();
+        let mut object = record();
+        object["status"] = reviewed();
+        object["status"]["state"] = json!("overdue");
+        object["status"]["review"]["verdict"] = json!(verdict);
+        bench.server.put(NAME, object);
+        bench.round().await;
+        let told = [kind, "Reviewed", "uid-1"].map(str::to_owned);
+        assert_eq!(bench.events(1).await, [told]);
+        let note = bench.server.events.lock().unwrap()[0]["note"].clone();
+        assert_eq!(note, json!(format!("`eve` reviewed it: {verdict}: x")));
+        assert_eq!(bench.alarms("emergency-unjustified"), kind == "Warning");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,4 +394,199 @@ async fn a_dry_run_and_the_deletion_of_another_kind_lift_nothing() {
     bench.server.delete(NAME);
     bench.debts.lift_deleted(Timestamp::now()).await;
     assert_eq!(bench.server.get(NAME), None);
+}
+
+/// A record that was reviewed on 2026-01-02.
+fn closed(bench: &Bench) -> Value {
+    let mut object = record();
+    object["status"] = reviewed();
+    bench.server.put(NAME, object)
+}
+
+fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_record_is_deleted_400_days_after_its_review_and_not_written_again() {
+    let bench = Bench::new();
+    closed(&bench);
+    bench.debts.take_in(bench.server.resources());
+    let present = bench.debts.present();
+    // 2026-01-02 and 400 days.
+    assert!(old(&present, at("2027-02-06T00:00:00Z")).is_empty());
+    let old = old(&present, at("2027-02-06T00:00:01Z"));
+    assert_eq!(old.len(), 1);
+    bench.debts.delete_unneeded(&old, &[]).await;
+    assert_eq!(bench.server.get(NAME), None);
+    tokio::time::pause();
+    for _ in 0..2 {
+        bench.round().await;
+        tokio::time::advance(Duration::from_secs(6)).await;
+    }
+    assert_eq!(bench.server.get(NAME), None);
+    assert!(!bench.alarms("emergency-record-deleted"));
+}
+
+#[tokio::test]
+async fn a_record_that_owes_a_review_or_was_used_or_lifted_since_is_not_old() {
+    let late = at("2027-06-01T00:00:00Z");
+    let lifted = json!({"state": "lifted", "lifted": {"by": "gina", "at": "2027-01-01T00:00:00Z"}});
+    let mut used = record();
+    used["spec"]["lastAdmitted"] = json!("2026-12-01T00:00:00Z");
+    used["status"] = reviewed();
+    used["status"]["review"]["at"] = json!("2026-12-02T00:00:00Z");
+    let mut of_lifted = record();
+    of_lifted["status"] = lifted;
+    for (object, after) in [
+        (record(), None),
+        (used, Some(at("2028-01-07T00:00:00Z"))),
+        (of_lifted, Some(at("2028-02-06T00:00:00Z"))),
+    ] {
+        let bench = Bench::new();
+        bench.server.put(NAME, object);
+        bench.debts.take_in(bench.server.resources());
+        let present = bench.debts.present();
+        assert!(old(&present, late).is_empty());
+        let much_later = after.unwrap_or(at("2100-01-01T00:00:00Z"));
+        assert_eq!(
+            old(&present, much_later).len(),
+            usize::from(after.is_some())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_an_admission_needs_or_that_changed_meanwhile_is_not_deleted() {
+    let bench = Bench::new();
+    let changed = closed(&bench);
+    bench.debts.take_in(bench.server.resources());
+    let present = bench.debts.present();
+    let late = at("2100-01-01T00:00:00Z");
+    let old = old(&present, late);
+    bench.server.put(NAME, changed);
+    bench.debts.delete_unneeded(&old, &[]).await;
+    assert!(bench.server.get(NAME).is_some());
+    bench.debts.take_in(bench.server.resources());
+    // Its deletion by somebody else is still noticed.
+    assert!(bench.debts.state().collected.is_empty());
+    let needed = super::marks::tests::entry("app", "web", "alice", 12);
+    let mut of_admission = record();
+    of_admission["spec"]["declaration"] = json!(needed.mark.declaration);
+    of_admission["status"] = reviewed();
+    let name = super::marks::needed(std::slice::from_ref(&needed));
+    let name = name.keys().next().unwrap().clone();
+    of_admission["metadata"]["name"] = json!(name);
+    bench.server.put(&name, of_admission);
+    bench.debts.take_in(bench.server.resources());
+    let present = bench.debts.present();
+    let old: Vec<_> = super::writing::old(&present, late);
+    let old: Vec<_> = old.into_iter().filter(|it| it.name() == name).collect();
+    assert_eq!(old.len(), 1);
+    bench.debts.delete_unneeded(&old, &[needed]).await;
+    assert!(bench.server.get(&name).is_some());
+    bench.debts.delete_unneeded(&old, &[]).await;
+    assert!(bench.server.get(&name).is_none());
+}
+
+/// A CronJob that was admitted by an emergency change on 2026-01-01, and the record of that.
+fn cron_job(bench: &Bench) -> (Value, EmergencyChangeRecordSpec) {
+    let image = format!("registry.example/app@{}", Digest::sha256(b"app"));
+    let containers = json!([{"name": "main", "image": image}]);
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": "shop", "uid": "cron-1"},
+        "spec": {"schedule": "10 3 * * *", "jobTemplate": {"spec": {"template": {"spec": {"containers": containers}}}}},
+    });
+    let template = admission::changed_object(&cron_job).template.unwrap();
+    let mut spec = record()["spec"].clone();
+    spec["uses"] = json!([{
+        "workload": {"group": "batch", "version": "v1", "kind": "CronJob", "namespace": "shop", "name": "nightly", "uid": "cron-1"},
+        "template": template.to_string(), "image": image, "admitted": "2026-01-01T00:00:00Z", "decision": "1",
+    }]);
+    bench.server.put("nightly", cron_job.clone());
+    (cron_job, serde_json::from_value(spec).unwrap())
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_cron_job_is_what_becomes_of_the_job_that_it_starts() {
+    use crate::api::ChangeOutcome::{Failed, NotObserved, Pending, Ready};
+    let bench = Bench::new();
+    let (mut cron_job, spec) = cron_job(&bench);
+    let known = EmergencyChangeRecordStatus::default();
+    let outcome = async |now: &str| {
+        let found = bench.debts.outcomes(&spec, &known, at(now)).await;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].workload, "CronJob shop/nightly");
+        found[0].outcome
+    };
+    let (soon, late) = ("2026-01-02T00:00:00Z", "2026-01-09T00:00:01Z");
+    assert_eq!(outcome(soon).await, Pending);
+    assert_eq!(outcome(late).await, NotObserved, "it never started");
+    let scheduled = at("2026-01-01T03:10:00Z");
+    cron_job["status"] = json!({"lastScheduleTime": scheduled});
+    bench.server.put("nightly", cron_job);
+    assert_eq!(outcome(soon).await, Pending);
+    let name = format!("nightly-{}", scheduled.as_second() / 60);
+    let job = |owner: &str, condition: &str| {
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": name, "namespace": "shop", "ownerReferences": [{"kind": "CronJob", "uid": owner}]},
+            "spec": {"selector": {"matchLabels": {"job": "1"}}},
+            "status": {"conditions": [{"type": condition, "status": "True"}]},
+        })
+    };
+    for (owner, condition, expected) in [
+        ("another", "Complete", Pending),
+        ("cron-1", "Complete", Ready),
+        ("cron-1", "Failed", Failed),
+    ] {
+        bench.server.put(&name, job(owner, condition));
+        assert_eq!(outcome(soon).await, expected, "{owner} {condition}");
+    }
+    // Its Pods crash again and again, so that it neither completes nor fails.
+    bench.server.put(&name, job("cron-1", "Suspended"));
+    let crashing = json!({
+        "metadata": {"name": "nightly-1"},
+        "spec": {"containers": [{"name": "main", "image": spec.uses[0].image}]},
+        "status": {"containerStatuses": [{
+            "name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 5,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        }]},
+    });
+    let pods = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [crashing]});
+    bench.server.put("pods", pods);
+    assert_eq!(outcome(soon).await, Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_comes_after_the_review_is_recorded_too() {
+    let bench = Bench::new();
+    let (_, spec) = cron_job(&bench);
+    let mut object = closed(&bench);
+    object["spec"] = json!(spec);
+    bench.server.put(NAME, object);
+    bench.round().await;
+    let written = *bench.server.written.lock().unwrap();
+    let open = bench.debts.present();
+    assert!(super::outcome::is_open(&open[0].spec, &open[0].status));
+    let ready = json!([{
+        "workload": "CronJob shop/nightly", "template": spec.uses[0].template, "outcome": "ready",
+        "at": "2026-01-03T00:00:00Z",
+    }]);
+    let findings = super::status::Findings {
+        outcomes: Some(serde_json::from_value(ready.clone()).unwrap()),
+        ..Default::default()
+    };
+    let known = NAME.to_owned();
+    bench.debts.state().findings.insert(known, findings);
+    for _ in 0..2 {
+        bench.round().await;
+        assert_eq!(bench.status("outcomes"), ready);
+        assert_eq!(bench.status("outcome"), "ready");
+        assert_eq!(bench.status("state"), "reviewed");
+    }
+    assert_eq!(*bench.server.written.lock().unwrap(), written + 1);
+    let known = bench.debts.present();
+    assert!(!super::outcome::is_open(&known[0].spec, &known[0].status));
 }

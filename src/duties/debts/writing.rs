@@ -12,8 +12,9 @@ use tokio::time::{sleep, timeout};
 use super::marks::{joined, needed};
 use super::status::desired;
 use super::{Debts, KEPT, Record, api_resource};
-use crate::api::{API_VERSION, EmergencyChangeRecordSpec, EmergencyState};
+use crate::api::{API_VERSION, EmergencyChangeRecordSpec};
 use crate::cluster::cause;
+use crate::record::EmergencyEntry;
 use crate::snapshot::Resource;
 
 /// How long one write may take.
@@ -70,9 +71,6 @@ impl Debts {
     pub(super) async fn write_statuses(&self, present: &[Arc<Record>], now: Timestamp) {
         for record in present {
             let (name, state) = (record.name(), record.state(now));
-            if state.is_ended() && record.status.state == Some(state) {
-                continue;
-            }
             let (findings, restored) = {
                 let state = self.state();
                 let findings = state.findings.get(name).cloned();
@@ -81,6 +79,11 @@ impl Debts {
                     state.restored.get(name).cloned(),
                 )
             };
+            let outcomes = findings.outcomes.as_ref();
+            let is_known = outcomes.is_none_or(|it| *it == record.status.outcomes);
+            if state.is_ended() && record.status.state == Some(state) && is_known {
+                continue;
+            }
             let has_status = record.status.state.is_some();
             if has_status && restored.is_some() {
                 self.state().restored.remove(name);
@@ -104,69 +107,22 @@ impl Debts {
         }
     }
 
-    /// Raises an alarm where a review is overdue from now on, and where the use was not justified.
-    fn tell(&self, record: &Record, status: &Value) {
-        let is = |state: EmergencyState| status.get("state") == Some(&json!(state));
-        let spec = &record.spec;
-        let what = format!(
-            "the emergency change `{}` of `{}` for the incident `{}`",
-            spec.declaration, spec.environment, spec.incident.id
-        );
-        let before = record.status.state;
-        let alarms = &self.metrics.alarms;
-        if is(EmergencyState::Overdue) && before != Some(EmergencyState::Overdue) {
-            let image = spec.uses.first().map_or("IMAGE", |used| &used.image);
-            let told = format!(
-                "the review of {what} was due on {:.0}: let somebody who had no part in it review it: `promotion-gate emergency review {image} --environment {} --declaration {} --verdict VERDICT --reason TEXT --from-cluster`",
-                spec.review_due, spec.environment, spec.declaration
-            );
-            alarms.raise("emergency-review-overdue", &told);
-        }
-        if is(EmergencyState::Reviewed) && before != Some(EmergencyState::Reviewed) {
-            let text = |at: &str| {
-                status
-                    .pointer(at)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
-            let (verdict, by) = (text("/review/verdict"), text("/review/reviewer"));
-            tracing::info!(
-                name = record.name(),
-                verdict,
-                by,
-                "an emergency change was reviewed"
-            );
-            if verdict == "unjustified" {
-                let told = format!(
-                    "`{by}` reviewed {what}, and it was not justified: {}",
-                    text("/review/reason")
-                );
-                alarms.raise("emergency-unjustified", &told);
-            }
-        }
-    }
-
     /// Deletes records that owe no review for a long time, and that no release record would bring about again.
     pub(super) async fn collect(&self, present: &[Arc<Record>], now: Timestamp) {
-        let is_old = |record: &&Arc<Record>| {
-            let status = &record.status;
-            let ended = [
-                status.review.as_ref().map(|review| review.at),
-                status.lifted.as_ref().map(|lifted| lifted.at),
-                Some(record.spec.last_admitted),
-            ];
-            let last = ended.into_iter().flatten().max();
-            record.state(now).is_ended() && last.is_some_and(|at| now.duration_since(at) > KEPT)
-        };
-        let old: Vec<_> = present.iter().filter(is_old).collect();
+        let old = old(present, now);
         if old.is_empty() {
             return;
         }
         let Some(entries) = self.records.emergency_entries() else {
             return;
         };
-        let needed = needed(&entries);
-        for record in old.into_iter().filter(|it| !needed.contains_key(it.name())) {
+        self.delete_unneeded(&old, &entries).await;
+    }
+
+    /// Deletes those of these records that are as they were seen, and that no admission needs.
+    pub(super) async fn delete_unneeded(&self, old: &[&Record], entries: &[EmergencyEntry]) {
+        let needed = needed(entries);
+        for record in old.iter().filter(|it| !needed.contains_key(it.name())) {
             let name = record.name().to_owned();
             self.state().collected.insert(name.clone());
             let unchanged = DeleteParams::default().preconditions(Preconditions {
@@ -259,6 +215,22 @@ impl Debts {
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
+}
+
+/// The records that have owed no review for so long that they need not be kept.
+pub(super) fn old(present: &[Arc<Record>], now: Timestamp) -> Vec<&Record> {
+    let is_old = |record: &&Record| {
+        let status = &record.status;
+        let ended = [
+            status.review.as_ref().map(|review| review.at),
+            status.lifted.as_ref().map(|lifted| lifted.at),
+            Some(record.spec.last_admitted),
+        ];
+        let last = ended.into_iter().flatten().max();
+        record.state(now).is_ended() && last.is_some_and(|at| now.duration_since(at) > KEPT)
+    };
+    let present = present.iter().map(|record| &**record);
+    present.filter(is_old).collect()
 }
 
 /// The answer to a request, within the time of one.

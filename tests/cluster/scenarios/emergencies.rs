@@ -1,5 +1,6 @@
 //! Emergency changes: what passes, what is owed for it, and what happens until it is reviewed.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
@@ -51,6 +52,7 @@ fn an_emergency_change_is_owed_for(cluster: &Cluster) {
     on_call.deploy_when_it_may_pass(&next);
     on_call.a_record_that_a_person_deletes_is_restored(&declaration);
     on_call.a_governor_lifts_a_review();
+    on_call.what_becomes_of_each_kind_of_workload_is_recorded();
     shop.upkeep_was_never_denied();
 }
 
@@ -278,6 +280,54 @@ impl OnCall<'_> {
         assert!(self.is_owed(declaration));
     }
 
+    fn what_becomes_of_each_kind_of_workload_is_recorded(&self) {
+        let shop = &self.shop;
+        let image = shop.push_signed("each").by_digest();
+        let declaration = self.declare(&image, "INC1", "30m");
+        self.agree(&image, &declaration);
+        let with_fate = |mut object: Value, fate: &str| {
+            object["spec"]["template"]["metadata"]["labels"]["fate"] = json!(fate);
+            object
+        };
+        let mut fails = with_fate(shop.job("fails", &image), "fails");
+        fails["spec"]["backoffLimit"] = json!(0);
+        let mut rollout = shop.workload("Rollout", "canary", &image);
+        rollout["apiVersion"] = json!("argoproj.io/v1alpha1");
+        rollout["spec"]["replicas"] = json!(1);
+        rollout["spec"]["strategy"] = json!({"canary": {}});
+        let crashes = shop.deployment("crashes", &image, 1);
+        let each = [
+            (shop.workload("StatefulSet", "set", &image), "ready"),
+            (shop.workload("DaemonSet", "agent", &image), "ready"),
+            (shop.job("done", &image), "ready"),
+            (fails, "failed"),
+            (rollout, "ready"),
+            (with_fate(crashes, "crashes"), "failed"),
+        ];
+        for (object, _) in &each {
+            shop.apply(Person::Alice, object).ok();
+        }
+        let expected: BTreeMap<_, _> = each
+            .iter()
+            .map(|(object, outcome)| {
+                let kind = object["kind"].as_str().unwrap();
+                let name = object["metadata"]["name"].as_str().unwrap();
+                let shown = format!("{kind} {}/{name}", shop.name);
+                (shown, (*outcome).to_owned())
+            })
+            .collect();
+        let record = self.record(&declaration, "every outcome is known", |record| {
+            let outcomes = record["status"]["outcomes"].as_array();
+            let text = |it: &Value, field: &str| it[field].as_str().unwrap().to_owned();
+            let outcomes = outcomes.into_iter().flatten();
+            let known: BTreeMap<_, _> = outcomes
+                .map(|it| (text(it, "workload"), text(it, "outcome")))
+                .collect();
+            known == expected
+        });
+        assert_eq!(record["status"]["outcome"], "failed");
+    }
+
     fn is_owed(&self, declaration: &str) -> bool {
         let record = self.record(declaration, "is there", |_| true);
         let state = record["status"]["state"].as_str().unwrap_or("open");
@@ -338,7 +388,20 @@ impl OnCall<'_> {
         );
         let alarms = self.alarms("emergency-review-overdue");
         assert_eq!(alarms.len(), 1, "{alarms:#?}");
+        self.tells_on_the_record(declaration, "EmergencyChangeUsed");
+        self.tells_on_the_record(declaration, "ReviewOverdue");
         next
+    }
+
+    /// `kubectl describe` shows the Event on the record of the declaration.
+    fn tells_on_the_record(&self, declaration: &str, reason: &str) {
+        let record = self.record(declaration, "is there", |_| true);
+        let name = record["metadata"]["name"].as_str().unwrap();
+        until(&format!("{reason} is told on the record"), || {
+            let describe = ["describe", RECORDS, name];
+            let shown = self.shop.cluster.kubectl(Person::Admin, describe).ok();
+            shown.contains(reason).then_some(())
+        });
     }
 
     fn alarms(&self, reason: &str) -> Vec<Value> {
@@ -373,6 +436,7 @@ impl OnCall<'_> {
         assert_eq!(review["verdict"], "justified");
         assert_eq!(review["reviewer"], "eve-on-call");
         assert_eq!(review["followUps"], json!(["add a test"]));
+        self.tells_on_the_record(declaration, "Reviewed");
     }
 
     fn a_record_that_a_person_deletes_is_restored(&self, declaration: &str) {
@@ -434,6 +498,7 @@ impl OnCall<'_> {
             .ok();
         let lifted = self.is(declaration, "lifted");
         assert_eq!(lifted["status"]["lifted"]["by"], Person::Grace.name());
+        self.tells_on_the_record(declaration, "Lifted");
         assert_eq!(self.alarms("emergency-record-deleted").len(), 1);
     }
 }

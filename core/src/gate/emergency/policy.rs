@@ -109,6 +109,8 @@ pub struct ServicePattern(String);
 
 /// The longest time that `maximumValidity` can be.
 const MAXIMUM_VALIDITY: Age = Age::DAY;
+/// The rule that no emergency change waives, since the registry of an image that it refuses is not asked.
+const NEVER_WAIVED: &str = "allowedImages";
 /// What stands for the namespace of the workload.
 const NAMESPACE: &str = "{namespace}";
 
@@ -156,6 +158,12 @@ impl EmergencyPolicy {
             let why = format!(
                 "`{}` has no effect: this policy does not require it",
                 rule.0
+            );
+            warnings.push(("waives", why));
+        }
+        if self.waives_rule(NEVER_WAIVED) && required.contains(NEVER_WAIVED) {
+            let why = format!(
+                "`{NEVER_WAIVED}` has no effect: the registry of an image that is refused by its name is not asked, also not for a declaration"
             );
             warnings.push(("waives", why));
         }

@@ -1,6 +1,7 @@
 //! What people signed about emergency changes of one image: declarations, agreements, rejections and closures, and who wrote the
 //! change.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,13 +19,16 @@ use crate::gate::image::Digest;
 use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::rules::{
     Approval, ImageCheck, Scoped, Seating, is_entitled, kept_rejections, kept_unreadable, listed,
-    minute, person, scopes_include, seats_of, verified_times, witnessed,
+    minute, person, rejection_to_keep, scopes_include, seats_of, verified_times, witnessed,
 };
 use crate::gate::signer::RequiredTransparency;
-use crate::gate::world::World;
+use crate::gate::world::{KeptRejection, World};
 
 /// How much later than allowed a declaration may expire, because the clock of the signer and that of the log differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// What lifts a rejection.
+const TALK: &str =
+    "talk to that person: who rejected has to agree later, signed with a certificate";
 /// How many people must agree where it is not known who wrote the change.
 pub(super) const WITH_UNKNOWN_AUTHOR: usize = 2;
 
@@ -383,17 +387,21 @@ impl<'a> SignedWords<'a> {
             });
         }
         for (kept, by) in kept_rejections(self.check, self.people) {
+            let what = match &kept.emergency {
+                None => About::Digest,
+                Some(named) if named == id => About::Declaration,
+                Some(_) => continue,
+            };
             let when = [kept.at, self.check.promotion.at];
-            let lifted = lifted.get(&(&*by.name, About::Digest)).copied();
+            let lifted = lifted.get(&(&*by.name, what)).copied();
             if lifted <= Some(kept.at) && is_entitled(by, when, &self.section.from, self.people) {
                 let reason = kept.reason.as_ref().map(|reason| format!(": {reason}"));
                 let at = format!(" on {}", minute(kept.at));
-                refused.push(rejected(
-                    by,
-                    About::Digest,
-                    &at,
-                    &reason.unwrap_or_default(),
-                ));
+                let why = rejected(by, what, &at, &reason.unwrap_or_default());
+                refused.push(why.hint(format!(
+                    "{TALK}, or a governor deletes the `Rejection` `{}`",
+                    kept.name
+                )));
             }
         }
         refused.extend(
@@ -401,6 +409,51 @@ impl<'a> SignedWords<'a> {
                 .map(|why| Refused::undecided(Step::Rejected, EMERGENCY_UNDECIDED, why)),
         );
         least(refused)
+    }
+
+    /// The rejections that deny emergency changes of the image and that the cluster has to keep, each with whether its time is
+    /// verified: those of the digest, and those of a declaration that is attached too. Others cannot fill the cluster with rejections
+    /// of declarations that do not exist.
+    pub(super) fn to_keep(&self) -> Vec<(KeptRejection, bool)> {
+        let mut kept = Vec::new();
+        let declared: LazyCell<BTreeSet<_>, _> =
+            LazyCell::new(|| self.declarations().map(|(id, _)| id).collect());
+        for statement in self.accepted() {
+            let Predicate::Approval(said) = statement.predicate() else {
+                continue;
+            };
+            let is_declared = |id: &Digest| declared.contains(id);
+            if said.decision != ApprovalDecision::Rejected
+                || !said.emergency.as_ref().is_none_or(is_declared)
+            {
+                continue;
+            }
+            let by = person(statement.signer(), self.people).ok();
+            let Some(by) = by.filter(|by| self.is_entitled(by, Some(statement))) else {
+                continue;
+            };
+            let (promotion, world) = (self.check.promotion, self.check.world);
+            let own = statement.digest();
+            let id = said.emergency.as_ref().unwrap_or(&own);
+            // One for a cluster is kept where it is known that this is the cluster.
+            let scoped = scopes_include("decision", &said.scopes, promotion, world);
+            let what = self.about(said, id);
+            let Some(what) = what.filter(|_| matches!(scoped, Scoped::Here)) else {
+                continue;
+            };
+            let latest = verified_times(statement).map(|(_, latest)| latest);
+            let lifted = self.lifted(id).get(&(&*by.name, what)).copied();
+            if latest.is_some() && lifted > latest {
+                continue;
+            }
+            let new = rejection_to_keep(said, by, latest, self.check);
+            kept.extend(new.map(|(new, is_timed)| {
+                let environment = self.check.policy.environment.clone();
+                let environment = environment.unwrap_or_default();
+                (KeptRejection { environment, ..new }, is_timed)
+            }));
+        }
+        kept
     }
 
     /// Until when each person's certificates say yes to the declaration, and to the digest.
@@ -616,6 +669,5 @@ fn rejected(by: &Person, about: About, at: &str, reason: &str) -> Refused {
         About::Digest | About::Unknown => "this digest",
     };
     let detail = format!("`{}` rejected {what}{at}{reason}", by.name);
-    Refused::failed(Step::Rejected, EMERGENCY_REJECTED, detail)
-        .hint("talk to that person: who rejected has to agree later, signed with a certificate")
+    Refused::failed(Step::Rejected, EMERGENCY_REJECTED, detail).hint(TALK)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::commands::declare;
 use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
-use super::signed::{ChangeAuthors, governors};
+use super::signed::{ChangeAuthors, SignedWords, governors};
 use crate::attest::predicate::Predicate;
 use crate::gate::evidence::{Effect, Evidence, Subject};
 use crate::gate::finding::{Finding, Outcome, Target};
@@ -18,7 +18,7 @@ use crate::gate::promotion::Promotion;
 use crate::gate::rules::{Authors, ImageCheck, Needs, unread_authors};
 use crate::gate::snapshot::{Certainty, Governing};
 use crate::gate::verdict::Verdict;
-use crate::gate::world::World;
+use crate::gate::world::{EvidenceToKeep, World};
 
 /// The rule that findings about emergency changes name.
 pub(in crate::gate) const RULE: &str = "emergency";
@@ -82,6 +82,44 @@ impl<'a> Waivers<'a> {
             denied.can_be_waived().ok()?;
             declare(denied)
         })?
+    }
+
+    /// The rejections that a policy's emergency changes are denied by and that the cluster does not keep yet.
+    pub(in crate::gate) fn to_keep(&self, policy: &Policy) -> EvidenceToKeep {
+        let mut kept = EvidenceToKeep::default();
+        let world = self.governing.world;
+        let (Some(section), Some(people)) = (policy.emergency.as_deref(), world.people.value())
+        else {
+            return kept;
+        };
+        if !can_be_an_emergency(self.promotion.kind) {
+            return kept;
+        }
+        let (needs, authors) = (Needs::default(), ChangeAuthors::default());
+        for (at, subject) in self.subjects().iter().enumerate() {
+            let check = self.check(policy, &needs, at);
+            let check = check.filter(|it| policy.matches_image(&it.image.reference));
+            let (Some(subject), Some(check)) = (subject, check) else {
+                continue;
+            };
+            let Some(evidence) = check.evidence.value().copied() else {
+                continue;
+            };
+            let words = SignedWords {
+                section,
+                check: &check,
+                evidence,
+                people,
+                authors: &authors,
+            };
+            let new = words.to_keep().into_iter();
+            let new = new.filter(|(rejection, is_timed)| {
+                !world.keeps_rejection(&subject.digest, rejection, *is_timed)
+            });
+            let new = new.map(|(rejection, _)| (subject.digest.clone(), rejection));
+            kept.rejections.extend(new);
+        }
+        kept
     }
 
     /// Gives what denies a change under a policy that knows emergency changes.

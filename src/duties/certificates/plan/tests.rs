@@ -1,0 +1,323 @@
+//! The plan at shifted times.
+
+use super::*;
+
+const NAME: &str = "promotion-gate.promotion-gate.svc";
+
+fn settings() -> CertificateSettings {
+    CertificateSettings {
+        names: vec![NAME.to_owned()],
+        ca_validity: SignedDuration::from_hours(24 * 730),
+        validity: SignedDuration::from_hours(24 * 90),
+        overlap: SignedDuration::from_mins(10),
+    }
+}
+
+fn start() -> Timestamp {
+    "2026-11-29T12:00:00Z".parse().unwrap()
+}
+
+fn days(days: i64) -> Timestamp {
+    start() + SignedDuration::from_hours(24 * days)
+}
+
+fn made() -> Certificates {
+    Certificates::new(start(), &settings()).unwrap()
+}
+
+/// What a Secret with these certificates gives when it is read again.
+fn stored(certificates: &Certificates) -> Certificates {
+    Certificates::read(&certificates.data()).unwrap()
+}
+
+fn apply(certificates: &Certificates, step: Step, now: Timestamp) -> Certificates {
+    let settings = settings();
+    match step {
+        Step::Nothing => certificates.clone(),
+        Step::NewAuthority => certificates.with_authority(now, &settings).unwrap(),
+        Step::NewCertificate { .. } => certificates.with_certificate(now, &settings).unwrap(),
+        Step::ForgetExpired => certificates.without_expired(now),
+    }
+}
+
+/// Whether clients that trust these CAs accept this certificate at a time and under the name of the Service.
+fn is_accepted(serving: &Serving, trusted: &Certificates, at: Timestamp) -> bool {
+    let mut roots = RootCertStore::empty();
+    for authority in &trusted.authorities {
+        roots.add(authority.der.clone()).unwrap();
+    }
+    let certificate = ParsedCertificate::try_from(&serving.leaf).unwrap();
+    let seconds = u64::try_from(at.as_second()).unwrap();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], at, algorithms).is_ok()
+        && verify_server_name(&certificate, &ServerName::try_from(NAME).unwrap()).is_ok()
+}
+
+#[test]
+fn what_is_made_is_read_again_as_it_was_and_nothing_is_due() {
+    let made = made();
+    assert!(stored(&made) == made);
+    assert_eq!(made.next_step(start(), &settings()), Step::Nothing);
+    let serving = made.serving().unwrap();
+    assert!(is_accepted(serving, &made, start()));
+    let fast = start() - SignedDuration::from_mins(59);
+    assert!(is_accepted(serving, &made, fast), "a clock that is slow");
+    assert_eq!(made.newest().unwrap().until(), days(730));
+    assert_eq!(serving.validity.until, days(90));
+}
+
+#[test]
+fn each_certificate_is_due_after_two_thirds_of_its_validity() {
+    let made = made();
+    let at = |day| made.next_step(days(day), &settings());
+    let renewed = Step::NewCertificate {
+        only_if_trusted: false,
+    };
+    assert_eq!(at(59), Step::Nothing);
+    assert_eq!(at(60), renewed);
+    assert_eq!(at(90), renewed, "it has expired");
+    assert_eq!(at(486), renewed);
+    assert_eq!(at(487), Step::NewAuthority);
+    assert_eq!(at(2000), Step::NewAuthority, "everything has expired");
+}
+
+#[test]
+fn a_certificate_of_a_new_ca_waits_until_clients_know_the_ca() {
+    let old = apply(&made(), made().next_step(days(60), &settings()), days(60));
+    let old = old.with_certificate(days(480), &settings()).unwrap();
+    let day = days(490);
+    assert_eq!(old.next_step(day, &settings()), Step::NewAuthority);
+    let both = stored(&apply(&old, Step::NewAuthority, day));
+    assert_eq!(both.authorities.len(), 2);
+    assert!(
+        both.serving == old.serving,
+        "the certificate is served unchanged"
+    );
+    let after = |minutes| day + SignedDuration::from_mins(minutes);
+    assert_eq!(both.next_step(after(9), &settings()), Step::Nothing);
+    let issue = both.next_step(after(10), &settings());
+    assert_eq!(
+        issue,
+        Step::NewCertificate {
+            only_if_trusted: true
+        }
+    );
+    let new = stored(&apply(&both, issue, after(10)));
+    assert!(is_accepted(new.serving().unwrap(), &both, after(10)));
+    assert!(!is_accepted(new.serving().unwrap(), &old, after(10)));
+    assert_eq!(new.authorities.len(), 2);
+    assert_eq!(
+        new.next_step(days(500), &settings()),
+        Step::Nothing,
+        "the old CA stays"
+    );
+}
+
+#[test]
+fn ten_years_pass_without_a_moment_at_which_what_is_served_is_not_trusted() {
+    let mut now = start();
+    let mut certificates = made();
+    let mut steps = std::collections::BTreeMap::new();
+    while now < days(3650) {
+        now += SignedDuration::from_hours(24);
+        loop {
+            let step = certificates.next_step(now, &settings());
+            if step == Step::Nothing {
+                break;
+            }
+            let next = stored(&apply(&certificates, step, now));
+            let served = certificates.serving().unwrap();
+            assert!(is_accepted(served, &next, now), "{step:?} at {now}");
+            let next_served = next.serving().unwrap();
+            assert!(
+                is_accepted(next_served, &certificates, now),
+                "{step:?} at {now}"
+            );
+            certificates = next;
+            *steps.entry(format!("{step:?}")).or_insert(0) += 1;
+        }
+        assert!(is_accepted(
+            certificates.serving().unwrap(),
+            &certificates,
+            now
+        ));
+        assert!(certificates.authorities.len() <= 2);
+    }
+    let count = |step: Step| steps[&format!("{step:?}")];
+    assert_eq!(count(Step::NewAuthority), 7);
+    assert_eq!(
+        count(Step::NewCertificate {
+            only_if_trusted: true
+        }),
+        7
+    );
+    assert!(
+        count(Step::NewCertificate {
+            only_if_trusted: false
+        }) > 40
+    );
+    assert!(count(Step::ForgetExpired) >= 6);
+}
+
+#[test]
+fn certificates_of_a_clock_that_was_wrong_are_replaced_at_once() {
+    // All of it was made a year ahead of the time: clients refuse it now.
+    let ahead = Certificates::new(days(365), &settings()).unwrap();
+    assert_eq!(ahead.next_step(start(), &settings()), Step::NewAuthority);
+    let both = ahead.with_authority(start(), &settings()).unwrap();
+    let issue = both.next_step(start(), &settings());
+    assert_eq!(
+        issue,
+        Step::NewCertificate {
+            only_if_trusted: false
+        }
+    );
+    let right = apply(&both, issue, start());
+    assert!(is_accepted(right.serving().unwrap(), &right, start()));
+    assert_eq!(right.next_step(start(), &settings()), Step::Nothing);
+}
+
+#[test]
+fn another_name_of_the_service_is_put_into_a_new_certificate() {
+    let made = made();
+    let mut other = settings();
+    other.names.push("gate.example".to_owned());
+    other.names.push("127.0.0.1".to_owned());
+    let issue = made.next_step(start(), &other);
+    assert_eq!(
+        issue,
+        Step::NewCertificate {
+            only_if_trusted: false
+        }
+    );
+    let renewed = made.with_certificate(start(), &other).unwrap();
+    assert_eq!(renewed.next_step(start(), &other), Step::Nothing);
+    assert!(is_accepted(renewed.serving().unwrap(), &made, start()));
+}
+
+#[test]
+fn a_secret_that_lost_a_part_is_completed_and_what_is_served_stays_trusted() {
+    let made = made();
+    let without = |fields: &[&str]| {
+        let mut data = made.data();
+        data.retain(|field, _| !fields.contains(&field.as_str()));
+        Certificates::read(&data).unwrap()
+    };
+    let other = Certificates::new(start(), &settings()).unwrap();
+    let with = |field: &str, from: &Certificates| {
+        let mut data = made.data();
+        data.insert(field.to_owned(), from.data()[field].clone());
+        Certificates::read(&data).unwrap()
+    };
+    for broken in [without(&["ca.key"]), with("ca.key", &other)] {
+        assert_eq!(broken.next_step(start(), &settings()), Step::NewAuthority);
+        let both = broken.with_authority(start(), &settings()).unwrap();
+        assert!(is_accepted(made.serving().unwrap(), &both, start()));
+        assert_eq!(both.next_step(start(), &settings()), Step::Nothing);
+    }
+    let lost = [
+        without(&["tls.crt"]),
+        without(&["tls.key"]),
+        with("tls.key", &other),
+        with("tls.crt", &other),
+    ];
+    for broken in lost {
+        assert!(broken.serving().is_none());
+        let issue = broken.next_step(start(), &settings());
+        assert_eq!(
+            issue,
+            Step::NewCertificate {
+                only_if_trusted: false
+            }
+        );
+        let renewed = apply(&broken, issue, start());
+        assert!(is_accepted(renewed.serving().unwrap(), &made, start()));
+    }
+}
+
+#[test]
+fn a_secret_without_readable_cas_is_refused_and_says_why() {
+    let read = |field: &str, text: &[u8]| {
+        let mut data = made().data();
+        data.insert(field.to_owned(), ByteString(text.to_vec()));
+        Certificates::read(&data).unwrap_err()
+    };
+    let leaf = made().serving().unwrap().chain.clone();
+    let many = made().newest().unwrap().pem().repeat(9);
+    let cut = &made().newest().unwrap().pem().into_bytes()[..300];
+    for (text, why) in [
+        (&b""[..], "`ca.crt` holds no certificate"),
+        (b"nonsense", "`ca.crt` holds no certificate"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "not a CA certificate",
+        ),
+        (leaf.as_bytes(), "not a CA certificate"),
+        (many.as_bytes(), "more than 8 certificates"),
+        (cut, "`ca.crt` holds no"),
+        (&vec![b'a'; 70_000], "larger than 65536 bytes"),
+    ] {
+        let told = read("ca.crt", text);
+        assert!(told.contains(why), "{told}");
+    }
+    assert!(read("tls.key", &vec![b'a'; 70_000]).contains("`tls.key` is larger"));
+}
+
+#[test]
+fn keys_are_never_shown() {
+    let made = made();
+    let shown = format!("{made:?} {:?}", made.serving().unwrap());
+    assert!(!shown.contains("PRIVATE"), "{shown}");
+    let key = made.ca_key.unwrap();
+    assert!(!shown.contains(key.lines().nth(1).unwrap()), "{shown}");
+}
+
+#[test]
+fn cas_that_are_added_again_and_again_do_not_add_up() {
+    let mut certificates = made();
+    for hour in 1..20 {
+        let now = start() + SignedDuration::from_hours(hour);
+        certificates = stored(&certificates.with_authority(now, &settings()).unwrap());
+    }
+    assert_eq!(certificates.authorities.len(), MAXIMUM_AUTHORITIES);
+    let served = certificates.serving().unwrap();
+    assert!(is_accepted(served, &certificates, start()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_secret_is_served_only_after_clients_know_its_ca() {
+    let (before, after) = (made(), made());
+    let overlap = Duration::try_from(settings().overlap).unwrap();
+    let mut known = KnownAuthorities::default();
+    known.see(&before, Instant::now());
+    known.see(&after, Instant::now());
+    let bundle =
+        |known: &KnownAuthorities| known.bundle(&after, Instant::now(), start(), &settings());
+    let (old, new) = (before.newest().unwrap(), after.newest().unwrap());
+    let served = after.serving().unwrap();
+    assert!(!known.may_serve(served, Instant::now(), &settings()));
+    tokio::time::advance(overlap).await;
+    known.see(&after, Instant::now());
+    assert!(known.may_serve(served, Instant::now(), &settings()));
+    let told = bundle(&known);
+    assert!(old.is_in(told.as_bytes()) && new.is_in(told.as_bytes()));
+    tokio::time::advance(overlap + Duration::from_secs(1)).await;
+    let told = bundle(&known);
+    assert!(!old.is_in(told.as_bytes()) && new.is_in(told.as_bytes()));
+}
+
+#[test]
+fn settings_that_cannot_be_kept_are_refused() {
+    assert_eq!(settings().problem(), None);
+    let mut longer = settings();
+    longer.validity = longer.ca_validity + SignedDuration::from_secs(1);
+    assert!(longer.problem().unwrap().contains("longer than the CA"));
+    let mut overlapping = settings();
+    overlapping.overlap = SignedDuration::from_hours(24 * 31);
+    assert!(overlapping.problem().unwrap().contains("a third"));
+    let mut named = settings();
+    named.names.push("*.*".to_owned());
+    assert!(named.problem().unwrap().contains("`*.*`"));
+}

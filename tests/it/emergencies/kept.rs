@@ -1,0 +1,146 @@
+//! Rejections of emergency changes that the cluster keeps, because deleting them in a registry must not let a change pass.
+
+use promotion_gate_core::gate::{KeptRejection, evidence_to_keep};
+use serde_json::{Value, json};
+
+use super::{Case, IMAGE, at, declaration, declared, digest_of, word};
+use crate::facts::Attached;
+
+/// A statement of `dan`, who may agree to emergency changes and approves nothing, and the usual emergency change.
+fn said(decision: &str, minutes_ago: i64, more: Value) -> Attached {
+    word("dan@example.com", decision, minutes_ago, more)
+}
+
+/// What has to be kept of a case.
+fn to_keep(case: &Case) -> Vec<KeptRejection> {
+    let (promotion, snapshot) = (case.promotion(), case.snapshot());
+    let governing = snapshot.governing(&promotion.change);
+    let kept = evidence_to_keep(&promotion, &case.evidence(), &governing);
+    let kept = kept.rejections.into_iter().map(|(digest, kept)| {
+        assert_eq!(digest, *IMAGE);
+        kept
+    });
+    kept.collect()
+}
+
+/// The same case in a cluster that keeps these rejections.
+fn with_kept(case: Case, kept: Vec<KeptRejection>) -> Case {
+    case.knowing(move |world| {
+        world.rejections.insert(IMAGE.clone(), kept.clone());
+    })
+}
+
+fn of_digest() -> Value {
+    json!({"emergency": null, "reason": "a wrong base image"})
+}
+
+#[test]
+fn a_rejection_of_a_declaration_that_is_deleted_from_the_registry_still_blocks_it() {
+    let rejected = Case::new().and(said("rejected", 3, json!({"reason": "no"})));
+    rejected.denied("emergency-rejected", "`dan` rejected it");
+    let kept = to_keep(&rejected);
+    let declaration = digest_of(&declaration(json!({}))).parse().unwrap();
+    let expected = KeptRejection {
+        name: String::new(),
+        environment: "production".to_owned(),
+        namespace: None,
+        emergency: Some(declaration),
+        person: "dan".to_owned(),
+        at: at(-3),
+        reason: Some("no".to_owned()),
+    };
+    assert_eq!(kept, [expected]);
+    let named = vec![KeptRejection {
+        name: "rejection-1".to_owned(),
+        ..kept[0].clone()
+    }];
+    let deleted = with_kept(Case::new(), named.clone());
+    deleted.denied("emergency-rejected", "`dan` rejected it on ");
+    let verdict = deleted.judge();
+    let findings = verdict.policies()[0].findings().iter();
+    let hints: Vec<_> = findings.filter_map(|it| it.hint.as_deref()).collect();
+    let names_it = hints.iter().any(|hint| hint.contains("`rejection-1`"));
+    assert!(names_it, "{hints:?}");
+    // Kept once, and again only if it is given again.
+    assert_eq!(to_keep(&with_kept(rejected, named.clone())), []);
+    let again = Case::new().and(said("rejected", 1, json!({})));
+    assert_eq!(to_keep(&with_kept(again, named.clone())).len(), 1);
+    // The same person lifts it, later and with a certificate.
+    let lifted = with_kept(Case::new().and(said("approved", 1, json!({}))), named);
+    lifted.passes();
+}
+
+#[test]
+fn a_rejection_of_a_digest_by_a_person_who_may_only_agree_to_emergency_changes_is_kept() {
+    let rejected = Case::new().and(said("rejected", 3, of_digest()));
+    let kept = to_keep(&rejected);
+    let about: Vec<_> = kept.iter().map(|it| (&*it.person, &it.emergency)).collect();
+    assert_eq!(about, [("dan", &None)]);
+    let deleted = with_kept(Case::new(), kept);
+    deleted.denied("emergency-rejected", "`dan` rejected this digest");
+    // It is seen while no emergency change is declared yet.
+    let mut early = Case::with(vec![said("rejected", 3, of_digest())]);
+    assert_eq!(to_keep(&early).len(), 1);
+    early.kind = promotion_gate_core::gate::ChangeKind::Upkeep { recorded: false };
+    assert_eq!(to_keep(&early), []);
+}
+
+#[test]
+fn a_kept_rejection_of_one_declaration_blocks_no_other_one_and_no_approval() {
+    let kept = to_keep(&Case::new().and(said("rejected", 3, json!({}))));
+    assert_eq!(kept.len(), 1);
+    // `cleo` approves for the policy, so that no emergency change is needed.
+    let other = KeptRejection {
+        person: "cleo".to_owned(),
+        ..kept[0].clone()
+    };
+    let approved = word(
+        "cleo@example.com",
+        "approved",
+        3,
+        json!({"emergency": null}),
+    );
+    let mut case = with_kept(Case::with(vec![approved]), vec![other]);
+    let verdict = case.judge();
+    assert_eq!(
+        verdict.decision(),
+        promotion_gate_core::gate::Decision::Allow
+    );
+    let elsewhere = json!({"reason": "another one"});
+    let named = digest_of(&declaration(elsewhere.clone()));
+    let agreed = word(
+        "cleo@example.com",
+        "approved",
+        5,
+        json!({"emergency": named}),
+    );
+    case = with_kept(
+        Case::with(vec![declared("ben@example.com", elsewhere), agreed]),
+        kept,
+    );
+    case.passes();
+}
+
+#[test]
+fn attack_rejections_of_declarations_that_nobody_made_or_by_others_fill_no_cluster() {
+    let nobody_made = digest_of(&declaration(json!({"reason": "never declared"})));
+    let lifted = Case::new().and(said("rejected", 3, json!({})));
+    for case in [
+        Case::new().and(said("rejected", 3, json!({"emergency": nobody_made}))),
+        Case::new().and(word("eve@example.com", "rejected", 3, json!({}))),
+        Case::new().and(said(
+            "rejected",
+            3,
+            json!({"scopes": {"cluster": "another"}}),
+        )),
+        Case::new().and(said(
+            "rejected",
+            3,
+            json!({"scopes": {"moonPhase": "full"}}),
+        )),
+        Case::new().and(said("approved", 3, json!({}))),
+        lifted.and(said("approved", 1, json!({}))),
+    ] {
+        assert_eq!(to_keep(&case), []);
+    }
+}
