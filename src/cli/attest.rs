@@ -1,5 +1,6 @@
 //! `attest`: writes what a pipeline signs about an image (`change`), and signs what a gate knows of it (`vsa`).
 
+mod before;
 mod vsa;
 
 use std::path::PathBuf;

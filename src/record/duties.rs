@@ -455,6 +455,7 @@ fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Compariso
             by: WrittenBy::Baseline,
             complied: Default::default(),
             environments: Default::default(),
+            ages_judged: Default::default(),
             source: None,
             digest: None,
             emergency: Vec::new(),

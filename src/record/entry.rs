@@ -40,6 +40,8 @@ pub(super) struct NewEntry {
     pub(super) namespace: Option<String>,
     pub(super) key: String,
     pub(super) entry: WrittenEntry,
+    /// Whether the workload leaves another template for this one: it has not run without a break, even if the record knows it.
+    pub(super) leaves_another: bool,
 }
 
 impl NewEntry {
@@ -53,6 +55,7 @@ impl NewEntry {
             subject,
             namespace,
             entry,
+            leaves_another: false,
         }
     }
 }
@@ -114,6 +117,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
     }
     let governing = snapshot.governing(change);
     let complied = complied(verdict);
+    let ages = ages_judged(&complied, &snapshot.policies, promotion);
     let environments = environments(&complied, &snapshot.policies);
     let uid = change.object.uid.as_ref();
     let emergencies = verdict.emergencies();
@@ -128,6 +132,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
         by: admitted_by(verdict, &complied),
         complied,
         environments,
+        ages_judged: BTreeSet::new(),
         source: None,
         digest: None,
         emergency: emergencies
@@ -154,13 +159,21 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
                 RecordSubject::Digest(_) => None,
                 RecordSubject::Reference(_) => pin.digest().map(Digest::to_string),
             };
+            let of_image = ages
+                .iter()
+                .filter(|policy| policy.matches_image(&image.reference));
             let entry = WrittenEntry {
+                ages_judged: of_image.map(|policy| policy.name.clone()).collect(),
                 source: source.clone(),
                 digest,
                 ..entry.clone()
             };
             let namespace = change.workload.namespace.clone();
-            entries.push(NewEntry::new(subject, namespace, entry));
+            let before = change.object.before.as_ref();
+            entries.push(NewEntry {
+                leaves_another: before.is_some_and(|before| before != template),
+                ..NewEntry::new(subject, namespace, entry)
+            });
         }
     }
     entries
@@ -186,6 +199,7 @@ fn injected_entries(review: &Review, injected: &Injected) -> Vec<NewEntry> {
         },
         complied: BTreeSet::new(),
         environments: BTreeSet::new(),
+        ages_judged: BTreeSet::new(),
         source: None,
         digest: None,
         emergency: Vec::new(),
@@ -231,8 +245,21 @@ fn is_recorded(promotion: &Promotion, verdict: &Verdict, snapshot: &Snapshot) ->
     }
 }
 
-/// The environments of policies that allowed a change and require approvals: what takes time was judged there, and ages are not
-/// asked for again.
+/// The policies that allowed a change and found its scans recent enough. Of a rollback, they did not ask.
+fn ages_judged<'p>(
+    complied: &BTreeSet<String>,
+    policies: &'p [Policy],
+    promotion: &Promotion,
+) -> Vec<&'p Policy> {
+    let complied = policies.iter().filter(|it| complied.contains(&it.name));
+    let judged = complied.filter(|policy| policy.bounds_scan_ages());
+    judged
+        .filter(|policy| !promotion.is_rollback(policy))
+        .collect()
+}
+
+/// The environments of policies that allowed a change and require approvals: what takes time was judged there, and ages of
+/// approvals are not asked for again.
 fn environments(complied: &BTreeSet<String>, policies: &[Policy]) -> BTreeSet<String> {
     let complied = policies.iter().filter(|it| complied.contains(&it.name));
     let timed = complied.filter(|policy| policy.requires_approvals());
@@ -268,14 +295,26 @@ fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
 }
 
 /// Whether a record says already what a new entry says. What was not seen in the cluster gives way to another Pod of its template,
-/// which may come to be seen. An emergency change is always recorded, since a review is owed for it.
-pub(super) fn is_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> bool {
+/// which may come to be seen. An emergency change is always recorded, since a review is owed for it; so are ages that were judged, and the
+/// return from another template, since the image has not run in between.
+pub(super) fn is_known(known: Option<&KeptEntry>, new: &NewEntry) -> bool {
+    let NewEntry {
+        entry: new,
+        leaves_another,
+        ..
+    } = new;
     known.is_some_and(|known| {
         let RecordEntry { workload, uid, .. } = &*known.entry;
-        let is_same =
-            known.entry.observed || new.workload == WrittenWorkload::new(workload, uid.as_ref());
-        let marked = || known.parsed().map(|it| it.emergency).unwrap_or_default();
-        is_same && (new.emergency.is_empty() || are_marked(&marked(), &new.emergency))
+        let is_of_object = new.workload == WrittenWorkload::new(workload, uid.as_ref());
+        let is_judged = new.ages_judged.is_subset(&known.entry.ages_judged);
+        let parsed = || known.parsed();
+        let marked = || parsed().map(|it| it.emergency).unwrap_or_default();
+        let returned = || parsed().and_then(|it| it.observed_at) < Some(new.at);
+        let is_return = *leaves_another && known.entry.observed && is_of_object;
+        (known.entry.observed || is_of_object)
+            && is_judged
+            && !(is_return && returned())
+            && (new.emergency.is_empty() || are_marked(&marked(), &new.emergency))
     })
 }
 
@@ -288,19 +327,27 @@ fn are_marked(known: &[WrittenEmergency], new: &[WrittenEmergency]) -> bool {
     new.iter().all(is_known)
 }
 
-/// The entry to write in place of a known one of the same key: the emergency changes of both are kept, and that the object was seen.
-pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &WrittenEntry) -> WrittenEntry {
-    let mut entry = new.clone();
+/// The entry to write in place of a known one of the same key: the emergency changes and the judged ages of both are kept, and that the
+/// object was seen; if the workload returns from another template, from now on.
+pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &NewEntry) -> WrittenEntry {
+    let mut entry = new.entry.clone();
     let Some(known) = known.and_then(KeptEntry::parsed) else {
         return entry;
     };
     let others = known.emergency.iter();
-    let others = others.filter(|it| !are_marked(&new.emergency, std::slice::from_ref(*it)));
-    entry.emergency.extend(others.cloned());
+    let others = others.filter(|it| !are_marked(&entry.emergency, std::slice::from_ref(*it)));
+    let others: Vec<_> = others.cloned().collect();
+    entry.emergency.extend(others);
+    entry.ages_judged.extend(known.ages_judged);
     entry.emergency.truncate(MAXIMUM_EMERGENCIES);
     if known.state == EntryState::Observed && known.workload == entry.workload {
         entry.state = EntryState::Observed;
         entry.observed_at = known.observed_at;
+        if new.leaves_another {
+            entry.observed_at = Some(entry.at);
+            // Until when it ran before, which limits rollbacks, stays as it was.
+            entry.at = known.at;
+        }
     }
     entry
 }

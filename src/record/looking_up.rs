@@ -379,6 +379,7 @@ mod tests {
             complied: BTreeSet::new(),
             by: AdmittedBy::Policy,
             environments: BTreeSet::new(),
+            ages_judged: BTreeSet::new(),
             source: None,
             at: Timestamp::UNIX_EPOCH,
         }

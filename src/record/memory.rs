@@ -23,12 +23,21 @@ pub(super) struct Memory {
     records: HashMap<Arc<RecordName>, KeptRecord>,
     /// The records that hold entries of an object.
     by_workload: HashMap<ObjectKey, HashSet<Arc<RecordName>>>,
-    /// The environments in which a digest complied, with the number of entries that say so; by the name of the record.
-    environments: HashMap<String, BTreeMap<String, usize>>,
+    /// What was judged of a digest, with the number of entries that say so; by the name of the record.
+    judged: HashMap<String, BTreeMap<Judged, usize>>,
     /// How many records a namespace holds.
     counts: HashMap<String, usize>,
     /// While all records are listed: those that were seen or written meanwhile.
     seen: Option<HashSet<RecordName>>,
+}
+
+/// What an admission that complied has judged of a digest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Judged {
+    /// Approvals of an environment.
+    ApprovalsOf(String),
+    /// The ages of scans, by a policy.
+    AgesBy(String),
 }
 
 /// Group, kind, namespace and name.
@@ -48,6 +57,8 @@ pub(super) struct FoundImage {
     pub(super) entries: Vec<Found>,
     /// The environments in which its digest complied.
     pub(super) environments: BTreeSet<String>,
+    /// The policies that found its scans recent enough.
+    pub(super) ages_judged: BTreeSet<String>,
     /// Every digest with which its reference was admitted.
     pub(super) admitted: BTreeSet<Digest>,
 }
@@ -69,6 +80,7 @@ impl LookedUp {
                 .map(|image| ImageRecords {
                     entries: image.entries.into_iter().map(|it| it.entry).collect(),
                     environments: image.environments,
+                    ages_judged: image.ages_judged,
                     admitted: image.admitted,
                 })
                 .collect(),
@@ -141,15 +153,15 @@ impl Memory {
             let workload = object_key(&kept.entry.workload);
             let records = self.by_workload.entry(workload).or_default();
             records.insert(Arc::clone(&name));
-            self.add_environments(&name.name, &kept.entry);
+            self.add_judged(&name.name, &kept.entry);
         }
         self.records.insert(name, record);
     }
 
-    fn add_environments(&mut self, name: &str, entry: &RecordEntry) {
-        for environment in environments(entry) {
-            let of_digest = self.environments.entry(name.to_owned()).or_default();
-            *of_digest.entry(environment.clone()).or_default() += 1;
+    fn add_judged(&mut self, name: &str, entry: &RecordEntry) {
+        for judged in judged(entry) {
+            let of_digest = self.judged.entry(name.to_owned()).or_default();
+            *of_digest.entry(judged).or_default() += 1;
         }
     }
 
@@ -188,17 +200,17 @@ impl Memory {
                     self.by_workload.remove(&workload);
                 }
             }
-            let Some(of_digest) = self.environments.get_mut(&name.name) else {
+            let Some(of_digest) = self.judged.get_mut(&name.name) else {
                 continue;
             };
-            for environment in environments(&kept.entry) {
-                if let Some(count) = of_digest.get_mut(environment) {
+            for judged in judged(&kept.entry) {
+                if let Some(count) = of_digest.get_mut(&judged) {
                     *count = count.saturating_sub(1);
                 }
             }
             of_digest.retain(|_, count| *count > 0);
             if of_digest.is_empty() {
-                self.environments.remove(&name.name);
+                self.judged.remove(&name.name);
             }
         }
         Some(record)
@@ -218,7 +230,7 @@ impl Memory {
             ..RecordEntry::clone(&kept.entry)
         });
         kept.entry = Arc::clone(&seen);
-        self.add_environments(&name.name, &seen);
+        self.add_judged(&name.name, &seen);
         true
     }
 
@@ -243,8 +255,12 @@ impl Memory {
                     let (known, resolved) = (kept.digest.as_ref(), pin.digest());
                     is_reference && known.zip(resolved).is_some_and(|(known, now)| known != now)
                 };
-                if let Some(of_digest) = self.environments.get(&name).filter(|_| !is_reference) {
-                    image.environments.extend(of_digest.keys().cloned());
+                let of_digest = self.judged.get(&name).filter(|_| !is_reference);
+                for judged in of_digest.into_iter().flat_map(BTreeMap::keys).cloned() {
+                    match judged {
+                        Judged::ApprovalsOf(environment) => image.environments.insert(environment),
+                        Judged::AgesBy(policy) => image.ages_judged.insert(policy),
+                    };
                 }
                 let is_cluster_scoped = |kept: &KeptEntry| kept.entry.workload.namespace.is_none();
                 let own = self.found(namespace, &name, |kept| !names_another(kept));
@@ -314,10 +330,14 @@ impl Memory {
     }
 }
 
-/// The environments in which an entry complied, once its object was seen.
-fn environments(entry: &RecordEntry) -> impl Iterator<Item = &String> {
+/// What was judged at an admission that complied, once its object was seen.
+fn judged(entry: &RecordEntry) -> impl Iterator<Item = Judged> {
     let complied = entry.by == AdmittedBy::Policy && !entry.complied.is_empty() && entry.observed;
-    entry.environments.iter().filter(move |_| complied)
+    let approvals = entry.environments.iter().cloned();
+    let ages = entry.ages_judged.iter().cloned();
+    let judged = approvals.map(Judged::ApprovalsOf);
+    let judged = judged.chain(ages.map(Judged::AgesBy));
+    judged.filter(move |_| complied)
 }
 
 fn object_key(workload: &Workload) -> ObjectKey {

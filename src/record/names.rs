@@ -144,6 +144,7 @@ mod tests {
             by: WrittenBy::Policy,
             complied: BTreeSet::new(),
             environments: BTreeSet::new(),
+            ages_judged: BTreeSet::new(),
             source: None,
             digest: None,
             emergency: Vec::new(),
@@ -164,6 +165,8 @@ mod tests {
         same.state = EntryState::Observed;
         same.at = Timestamp::MAX;
         same.decision = "2".to_owned();
+        // Older versions read entries with it too.
+        same.ages_judged = ["scanned".to_owned()].into();
         assert_eq!(entry_key(&same), key);
         let template = Digest::sha256(b"v2").to_string();
         for other in [

@@ -1,14 +1,18 @@
-//! What runs now, as release records show it: the images of a workload that were admitted, complied and were seen in the cluster, and
-//! since when they have run.
+//! What runs now, as release records and statuses show it: the images of a workload that were admitted, complied and were seen in the
+//! cluster, and since when.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use promotion_gate_core::gate::{ChangedObject, Digest, ImageReference, Repository, Workload};
+use serde_json::{Value, json};
 
 use super::names::RecordSubject;
 use super::reading::ReadRecord;
 use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry};
+
+/// How long an entry that was not seen yet may still be about an object that comes, in seconds.
+const PENDING: i64 = 300;
 
 /// A workload as the API server gives it now.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +21,8 @@ pub struct RunningWorkload<'a> {
     pub workload: &'a Workload,
     /// What it says besides its images.
     pub object: &'a ChangedObject,
+    /// The object itself.
+    pub stored: &'a Value,
     /// The images of its template.
     pub images: &'a [ImageReference],
 }
@@ -32,12 +38,12 @@ pub struct RunningImage {
     pub complied: BTreeSet<String>,
     /// The revision of the policies that were applied.
     pub revision: String,
-    /// Since when it has run without a break; `None` if the records do not show it.
+    /// Since when the workload has had this template: not before it was seen in the cluster with it. `None` if the records do not show it.
     pub since: Option<Timestamp>,
 }
 
 /// The images of a workload, each with what its record shows. All of them must have been admitted by `required` policies, by no
-/// waiver, and seen with the present template.
+/// waiver, and seen with the present template; and the status of the workload must say that it runs.
 ///
 /// # Errors
 /// Why an image cannot be attested, as a sentence.
@@ -45,6 +51,7 @@ pub fn running_images(
     records: &[ReadRecord],
     live: RunningWorkload<'_>,
     required: &BTreeSet<String>,
+    now: Timestamp,
 ) -> Result<Vec<RunningImage>, String> {
     let Workload { kind, name, .. } = live.workload;
     let shown = format!("{kind} `{name}`");
@@ -54,6 +61,7 @@ pub fn running_images(
             "{shown} does not run: it has no replicas, is paused or suspended"
         ));
     }
+    is_running(live.stored).map_err(|why| format!("{shown} {why}"))?;
     let Some(template) = &live.object.template else {
         return Err(format!("the template of {shown} is not known"));
     };
@@ -91,8 +99,8 @@ pub fn running_images(
         // 3. Since when: not before it was seen, and not if another template was admitted afterwards.
         let times = good.iter().map(|(entry, _)| entry.observed_at);
         let since = times.min().flatten();
-        let since =
-            since.filter(|since| !was_replaced(records, live, &template.to_string(), *since));
+        let template = template.to_string();
+        let since = since.filter(|since| !was_replaced(records, live, &template, (*since, now)));
         let found = RunningImage {
             repository: image.repository().clone(),
             digest,
@@ -148,15 +156,77 @@ fn refusal(entry: &WrittenEntry, required: &BTreeSet<String>) -> Option<String> 
     (!missing.is_empty()).then(|| format!("it was not judged by `{missing}`, or did not comply"))
 }
 
-/// Whether another template of the workload was admitted after `since`: it may have run in between.
+/// Whether another template of the workload was admitted after `since`: it may have run in between. What was admitted and never seen
+/// was refused by others.
 fn was_replaced(
     records: &[ReadRecord],
     live: RunningWorkload<'_>,
     template: &str,
-    since: Timestamp,
+    (since, now): (Timestamp, Timestamp),
 ) -> bool {
     let mut entries = records.iter().flat_map(|record| record.entries.values());
-    entries.any(|entry| is_of(entry, live) && entry.template != template && entry.at > since)
+    entries.any(|entry| {
+        let waits = now.as_second().saturating_sub(entry.at.as_second()) <= PENDING;
+        let may_have_run = entry.state == EntryState::Observed || waits;
+        let last = entry
+            .observed_at
+            .map_or(entry.at, |seen| seen.max(entry.at));
+        is_of(entry, live) && entry.template != template && may_have_run && last > since
+    })
+}
+
+/// Whether the status of an object says that something of it runs, and nothing of an earlier template.
+fn is_running(object: &Value) -> Result<(), String> {
+    let number = |at: &str| object.pointer(at).and_then(Value::as_i64);
+    let text = |at: &str| object.pointer(at).and_then(Value::as_str);
+    // A Rollout writes its generation as a text.
+    let observed = number("/status/observedGeneration")
+        .or_else(|| text("/status/observedGeneration")?.parse().ok());
+    if observed
+        .is_some_and(|observed| number("/metadata/generation").is_some_and(|it| it > observed))
+    {
+        return Err(
+            "was changed a moment ago, and its controller has not seen that yet".to_owned(),
+        );
+    }
+    let count = |field: &str| number(&format!("/status/{field}")).unwrap_or(0);
+    let is_of_template = |updated: &str, all: &str| count(updated) >= count(all).max(1);
+    let kind = text("/kind").unwrap_or_default();
+    let (is_new, runs) = match kind {
+        "Deployment" | "Rollout" => (
+            is_of_template("updatedReplicas", "replicas"),
+            count("availableReplicas") > 0,
+        ),
+        "StatefulSet" => (
+            text("/status/currentRevision") == text("/status/updateRevision")
+                || is_of_template("updatedReplicas", "replicas"),
+            count("readyReplicas") > 0,
+        ),
+        "DaemonSet" => (
+            is_of_template("updatedNumberScheduled", "currentNumberScheduled"),
+            count("numberReady") > 0,
+        ),
+        "ReplicaSet" | "ReplicationController" => (true, count("readyReplicas") > 0),
+        "Job" => (true, count("ready") > 0 || count("succeeded") > 0),
+        "CronJob" => (true, text("/status/lastSuccessfulTime").is_some()),
+        "Pod" => {
+            let conditions = object
+                .pointer("/status/conditions")
+                .and_then(Value::as_array);
+            let ready = |it: &Value| {
+                it.get("type") == Some(&json!("Ready")) && it.get("status") == Some(&json!("True"))
+            };
+            let is_ready = conditions.is_some_and(|it| it.iter().any(ready));
+            (true, is_ready || text("/status/phase") == Some("Succeeded"))
+        }
+        _ => return Err("is of a kind whose status does not say whether it runs".to_owned()),
+    };
+    match (runs, is_new, kind) {
+        (true, true, _) => Ok(()),
+        (false, _, "Job" | "CronJob") => Err("has not run with success yet".to_owned()),
+        (false, ..) => Err("has no Pod that is ready".to_owned()),
+        (true, false, _) => Err("still has Pods of an earlier template".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +259,7 @@ mod tests {
             by: WrittenBy::Policy,
             complied: ["staging".to_owned(), "base".to_owned()].into(),
             environments: BTreeSet::new(),
+            ages_judged: BTreeSet::new(),
             source: None,
             digest: None,
             at: at(second),
@@ -227,9 +298,128 @@ mod tests {
         let live = RunningWorkload {
             workload: &workload,
             object: &object,
+            stored: &ready(),
             images: &images,
         };
-        running_images(records, live, &["staging".to_owned()].into())
+        running_images(records, live, &["staging".to_owned()].into(), at(10_000))
+    }
+
+    fn ready() -> Value {
+        json!({"kind": "Deployment", "status": {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}})
+    }
+
+    #[test]
+    fn only_a_status_that_says_so_shows_that_a_workload_runs() {
+        for (object, expected) in [
+            (ready(), ""),
+            (
+                json!({"kind": "Deployment", "status": {}}),
+                "no Pod that is ready",
+            ),
+            (
+                json!({"kind": "Deployment", "metadata": {"generation": 3}, "status": {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}),
+                "changed a moment ago",
+            ),
+            (
+                json!({"kind": "Deployment", "status": {"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2}}),
+                "an earlier template",
+            ),
+            (
+                json!({"kind": "Rollout", "metadata": {"generation": 3}, "status": {"observedGeneration": "3", "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}),
+                "",
+            ),
+            (
+                json!({"kind": "Rollout", "metadata": {"generation": 4}, "status": {"observedGeneration": "3", "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}),
+                "changed a moment ago",
+            ),
+            (
+                json!({"kind": "StatefulSet", "status": {"currentRevision": "a", "updateRevision": "a", "replicas": 2, "readyReplicas": 1}}),
+                "",
+            ),
+            (
+                json!({"kind": "StatefulSet", "status": {"currentRevision": "a", "updateRevision": "b", "replicas": 2, "updatedReplicas": 1, "readyReplicas": 2}}),
+                "an earlier template",
+            ),
+            (
+                json!({"kind": "DaemonSet", "status": {"currentNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 1}}),
+                "",
+            ),
+            (
+                json!({"kind": "DaemonSet", "status": {"currentNumberScheduled": 0, "updatedNumberScheduled": 0, "numberReady": 0}}),
+                "no Pod that is ready",
+            ),
+            (
+                json!({"kind": "ReplicaSet", "status": {"readyReplicas": 1}}),
+                "",
+            ),
+            (
+                json!({"kind": "Job", "status": {"active": 1}}),
+                "has not run with success yet",
+            ),
+            (json!({"kind": "Job", "status": {"succeeded": 1}}), ""),
+            (
+                json!({"kind": "CronJob", "status": {"lastScheduleTime": "2026-11-29T00:00:00Z"}}),
+                "has not run with success yet",
+            ),
+            (
+                json!({"kind": "CronJob", "status": {"lastSuccessfulTime": "2026-11-29T00:00:00Z"}}),
+                "",
+            ),
+            (
+                json!({"kind": "Pod", "status": {"phase": "Running"}}),
+                "no Pod that is ready",
+            ),
+            (
+                json!({"kind": "Pod", "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+                "",
+            ),
+            (
+                json!({"kind": "PodTemplate"}),
+                "a kind whose status does not say",
+            ),
+        ] {
+            match (is_running(&object), expected) {
+                (Ok(()), "") => {}
+                (Err(why), expected) if !expected.is_empty() && why.contains(expected) => {}
+                (found, _) => panic!("{object}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_returned_from_another_template_has_run_since_it_returned() {
+        let back = WrittenEntry {
+            observed_at: Some(at(500)),
+            ..entry(b"v1", 100)
+        };
+        let other = record("ghcr.io/example/app:v2", vec![entry(b"v2", 300)]);
+        let own = record(&image(), vec![back.clone()]);
+        let since = running(&[own, other], &image()).unwrap()[0].since;
+        assert_eq!(since, Some(at(500)));
+        // The other template ran once before, and again now.
+        let again = WrittenEntry {
+            observed_at: Some(at(600)),
+            ..entry(b"v2", 300)
+        };
+        let other = record("ghcr.io/example/app:v2", vec![again]);
+        let own = record(&image(), vec![back]);
+        assert_eq!(running(&[own, other], &image()).unwrap()[0].since, None);
+    }
+
+    #[test]
+    fn what_was_admitted_and_never_stored_has_replaced_nothing() {
+        let refused = |second| WrittenEntry {
+            state: EntryState::Pending,
+            observed_at: None,
+            ..entry(b"v2", second)
+        };
+        let own = || record(&image(), vec![entry(b"v1", 100)]);
+        let since = |second| {
+            let other = record("ghcr.io/example/app:v2", vec![refused(second)]);
+            running(&[own(), other], &image()).unwrap()[0].since
+        };
+        assert_eq!(since(5000), Some(at(110)));
+        assert_eq!(since(9900), None, "it may come yet");
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl ReleaseRecords {
                 let entry = record.and_then(|record| record.entries.get(&new.key));
                 (record.is_some(), entry.cloned())
             };
-            if is_known(known.as_ref(), &new.entry) {
+            if is_known(known.as_ref(), new) {
                 self.metrics.count_record_write("known");
                 return Ok(());
             }
@@ -224,10 +224,11 @@ impl ReleaseRecords {
     async fn patch(
         &self,
         name: &RecordName,
-        NewEntry { key, entry, .. }: &NewEntry,
+        new: &NewEntry,
         known: Option<&KeptEntry>,
     ) -> Result<DynamicObject, Attempt> {
-        let entry = replacing_known(known, entry);
+        let key = &new.key;
+        let entry = replacing_known(known, new);
         let signed = self.signed(name, key, &entry, false).await?;
         let replaced = replacing(signed, known);
         let patch = json!({"spec": {"lastUsed": Timestamp::now(), "entries": {key: replaced}}});
@@ -412,6 +413,7 @@ mod tests {
             by: WrittenBy::Ungoverned,
             complied: Default::default(),
             environments: Default::default(),
+            ages_judged: Default::default(),
             source: None,
             digest: None,
             emergency: Vec::new(),

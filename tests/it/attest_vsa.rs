@@ -42,6 +42,7 @@ impl Cluster {
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "namespace": "shop", "uid": "7"},
+            "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
             "spec": {"template": {"spec": {"containers": [{"name": "web", "image": image}]}}},
         });
         Cluster {
@@ -374,6 +375,62 @@ async fn a_workload_that_does_not_run_now_is_not_attested() {
         1,
         "there is no Deployment `web`",
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_without_a_ready_pod_is_not_attested() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    staging.cluster.lock().unwrap().deployment["status"]["availableReplicas"] = json!(0);
+    said(&staging.attest(&[]), 2, "has no Pod that is ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_no_policy_of_the_environment_is_about_is_not_attested() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    {
+        let mut cluster = staging.cluster.lock().unwrap();
+        cluster.policies[0]["spec"]["match"]["images"] = json!(["other.example/**"]);
+    }
+    let ran = staging.attest(&[]);
+    said(&ran, 2, "no policy of the environment is about it");
+    assert!(staging.bench.attached("app", &staging.digest).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_run_signs_only_what_says_more() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    said(&staging.attest(&[]), 0, "and read back");
+    said(&staging.attest(&[]), 0, "attested before");
+    assert_eq!(staging.bench.attached("app", &staging.digest).len(), 1);
+    let level = ["--level", "SLSA_BUILD_LEVEL_3"];
+    said(&staging.attest(&level), 0, "and read back");
+    assert_eq!(staging.bench.attached("app", &staging.digest).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_by_another_signer_keeps_nobody_from_signing() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    let own = std::fs::read(staging.bench.folder.path().join("alice.key")).unwrap();
+    let other = aws_lc_rs::signature::EcdsaKeyPair::generate(
+        &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+    );
+    let other = pem("PRIVATE KEY", other.unwrap().to_pkcs8v1().unwrap().as_ref());
+    staging.bench.write("alice.key", &other);
+    said(&staging.attest(&[]), 0, "and read back");
+    staging
+        .bench
+        .write("alice.key", std::str::from_utf8(&own).unwrap());
+    said(&staging.attest(&[]), 0, "and read back");
+    assert_eq!(staging.bench.attached("app", &staging.digest).len(), 2);
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::attest::predicate::{
     SummaryPolicy, SummaryResult, SummaryVerifier, VerificationSummary,
 };
 use promotion_gate_core::gate::{
-    ChangedObject, Collected, ImageReference, Snapshot, Subject, Workload,
+    ChangedObject, Collected, ImageReference, Policy, Snapshot, Subject, Workload,
 };
 use promotion_gate_sign::SignedWord;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::before;
 use crate::admission;
 use crate::api::{EntryRuns, WrittenBy};
 use crate::cli::approve::question::Asked;
@@ -38,8 +39,9 @@ const MAXIMUM_LEVELS: usize = 32;
 ///
 /// Reads the release records of a namespace, whose signatures are verified, and what runs there now. For each image of a workload that
 /// every policy of the environment allowed (none of them by an emergency change), it signs a SLSA verification summary (VSA), and
-/// attaches it to the image. The summary says since when the image has run: not before the gate has seen it, and from now on if
-/// another version of the workload was admitted since. The rule `verificationSummary` of the next environment requires it.
+/// attaches it to the image. The workload must run: its status says so. The summary says since when the workload has had this template:
+/// not before the gate has seen it, and from now on if the records do not show it. The rule `verificationSummary` of the next environment
+/// requires it. A run that comes again signs another summary only if that says more: something else, or a time that is longer by a fifth.
 ///
 /// Run it as a Job or CronJob in the cluster, with an identity or a key of its own that no pipeline has: its holder decides what the
 /// next environment accepts. `docs/promotion-chain.md` shows how.
@@ -62,7 +64,7 @@ pub(super) struct VsaArgs {
     /// The id of the verifier, a URI, which the policy of the next environment names
     #[arg(long, value_name = "URI", value_parser = uri)]
     verifier: String,
-    /// A level that the policies of the environment ensure, such as `SLSA_BUILD_LEVEL_3`; may be given several times
+    /// A level that the policies of the environment ensure for each image, such as `SLSA_BUILD_LEVEL_3`; may be given several times
     #[arg(long = "level", value_name = "LEVEL")]
     levels: Vec<String>,
     #[command(flatten)]
@@ -110,7 +112,7 @@ pub(super) async fn run(args: VsaArgs) -> anyhow::Result<ExitCode> {
         within,
     };
     let snapshot = sources.snapshot(&purpose).await?;
-    let required = required(&snapshot, &sources, &args.environment)?;
+    let policies = required(&snapshot, &sources, &args.environment)?;
     // 2. The records, each entry with a verified signature, and what runs now.
     let records = tokio::time::timeout_at(deadline, read_records(&cluster, Some(&namespace)));
     let records = records.await.with_context(|| {
@@ -142,7 +144,13 @@ pub(super) async fn run(args: VsaArgs) -> anyhow::Result<ExitCode> {
         let changed = changed.map_err(|why| anyhow!("{why}"))?.unwrap_or_default();
         let referred = cluster.referred(&object, Some(&namespace)).await;
         let objects = [Some(&object), referred.as_ref()];
-        match attested(&records, workload, objects, &changed, &required) {
+        let live = Live {
+            workload,
+            objects,
+            changed: &changed,
+            now,
+        };
+        match attested(&records, live, &policies) {
             Ok(images) => images.into_iter().for_each(|image| add(&mut found, image)),
             Err(why) => left.push(why),
         }
@@ -155,7 +163,7 @@ pub(super) async fn run(args: VsaArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(LEFT_OUT));
     }
     // 3. Sign, attach and read back.
-    sign(&args, &sources, &snapshot, found, now).await?;
+    sign(&args, &sources, &snapshot, found, (now, deadline)).await?;
     Ok(match left.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(LEFT_OUT),
@@ -167,7 +175,7 @@ async fn sign(
     sources: &Sources,
     snapshot: &Snapshot,
     found: BTreeMap<Subject, RunningImage>,
-    now: Timestamp,
+    (now, deadline): (Timestamp, Instant),
 ) -> anyhow::Result<()> {
     let cluster = match &snapshot.world.cluster {
         Collected::Known(cluster) => Some(cluster.clone()),
@@ -177,12 +185,13 @@ async fn sign(
     for (subject, image) in found {
         if image.since.is_none() {
             print_error!(
-                "note: since when `{subject}` has run is not recorded without a break, so it counts from now"
+                "note: the records do not show since when `{subject}` has run, so it counts from now"
             );
         }
-        let word = SignedWord::VerificationSummary(args.summary(&subject, &image, &cluster, now));
+        let summary = args.summary(&subject, &image, &cluster, now);
+        let word = SignedWord::VerificationSummary(summary.clone());
         let statement = word.statement(&[(subject.repository.name(), &subject.digest)])?;
-        words.push((subject, word, statement));
+        words.push((subject, (summary, image.since.is_some()), word, statement));
     }
     if args.dry_run {
         for (.., statement) in &words {
@@ -192,7 +201,14 @@ async fn sign(
     }
     let roots = (&snapshot.world.trust_roots, &BTreeSet::new());
     let mut signing = Signing::prepare(&args.signer, &sources.config, roots, true).await?;
-    for (subject, word, statement) in &words {
+    let (anchor, signer) = (signing.anchor()?, signing.approver().identity);
+    for (subject, (summary, is_since_known), word, statement) in &words {
+        let before = before::newest(sources, subject, (&anchor, &signer), deadline).await;
+        let due = before.and_then(|before| before::due(&before, summary, *is_since_known));
+        if let Some(due) = due {
+            print_line!("attested before {subject}: another summary is due at {due}");
+            continue;
+        }
         let reference = Reference::Digest(subject.digest.clone());
         let descriptor = sources
             .client
@@ -207,7 +223,6 @@ async fn sign(
         };
         let bundle = signing.sign((statement, &subject.digest)).await?;
         note_repeated(&bundle);
-        let anchor = signing.anchor()?;
         let attached = attach_for_gate(sources, &asked, &bundle, &anchor, word.noun()).await?;
         print_line!("attested {subject}: {attached}");
     }
@@ -227,7 +242,6 @@ impl VsaArgs {
         let of_policies = image.revision.split(' ').next();
         let of_policies = of_policies.and_then(|revision| revision.split_once(':'));
         let digest = of_policies.map(|(algorithm, hex)| (algorithm.to_owned(), hex.to_owned()));
-        let seconds = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time);
         VerificationSummary {
             verifier: SummaryVerifier {
                 id: self.verifier.clone(),
@@ -245,17 +259,28 @@ impl VsaArgs {
             verified_levels: self.levels.clone(),
             environment: Some(self.environment.clone()),
             cluster: cluster.clone(),
-            running_since: Some(image.since.map_or(now, seconds)),
+            running_since: Some(image.since.map_or(now, next_second)),
         }
     }
 }
 
+/// The time in whole seconds, never before the time itself.
+fn next_second(time: Timestamp) -> Timestamp {
+    let before = Timestamp::from_second(time.as_second()).unwrap_or(time);
+    match before < time {
+        true => before
+            .saturating_add(SignedDuration::from_secs(1))
+            .unwrap_or(time),
+        false => before,
+    }
+}
+
 /// The policies of the environment that govern the namespace. A namespace without any cannot have complied with one.
-fn required(
-    snapshot: &Snapshot,
+fn required<'s>(
+    snapshot: &'s Snapshot,
     sources: &Sources,
     environment: &str,
-) -> anyhow::Result<BTreeSet<String>> {
+) -> anyhow::Result<Vec<&'s Policy>> {
     let place = sources.namespace();
     // Which policies govern depends on the namespace alone, so that any image stands for those that run there.
     let change = sources.pod(&["attested".parse()?])?;
@@ -267,36 +292,38 @@ fn required(
             unreadable.why
         );
     }
-    let policies = governing.policies.iter();
-    let of_environment =
-        policies.filter(|(policy, _)| policy.environment.as_deref() == Some(environment));
-    let names: BTreeSet<_> = of_environment
-        .map(|(policy, _)| policy.name.clone())
-        .collect();
-    if names.is_empty() {
+    let policies = governing.policies.iter().map(|(policy, _)| *policy);
+    let of_environment = |policy: &&Policy| policy.environment.as_deref() == Some(environment);
+    let policies: Vec<_> = policies.filter(of_environment).collect();
+    if policies.is_empty() {
         bail!(
             "no policy of the environment `{environment}` governs the namespace `{place}`, so nothing there can have complied with one"
         );
     }
-    Ok(names)
+    Ok(policies)
 }
 
-/// What the records show of the images of a workload, which are in the object itself, or in the one that it refers to.
+/// A workload as it is stored now.
+struct Live<'a> {
+    workload: &'a Workload,
+    /// The object, and the one that it refers to.
+    objects: [Option<&'a Value>; 2],
+    changed: &'a ChangedObject,
+    now: Timestamp,
+}
+
+/// What the records show of the images of a workload, as far as the policies are about them.
 fn attested(
     records: &[ReadRecord],
-    workload: &Workload,
-    objects: [Option<&Value>; 2],
-    changed: &ChangedObject,
-    required: &BTreeSet<String>,
+    live: Live<'_>,
+    policies: &[&Policy],
 ) -> Result<Vec<RunningImage>, String> {
-    let found = objects.into_iter().flatten();
+    let Workload { kind, name, .. } = live.workload;
+    let found = live.objects.into_iter().flatten();
     let found: Vec<_> = found.filter_map(admission::images).collect();
     let mut unreadable = found.iter().flat_map(|images| &images.unreadable);
     if let Some(field) = unreadable.next() {
-        return Err(format!(
-            "{} `{}`: `{}` {}",
-            workload.kind, workload.name, field.field, field.why
-        ));
+        return Err(format!("{kind} `{name}`: `{}` {}", field.field, field.why));
     }
     let fields = found.iter().flat_map(|images| &images.fields);
     let images = fields.map(|image| {
@@ -304,12 +331,23 @@ fn attested(
         parsed.map_err(|error| error.to_string())
     });
     let images = images.collect::<Result<Vec<_>, _>>()?;
-    let live = RunningWorkload {
-        workload,
-        object: changed,
+    let is_judged = |image: &ImageReference| policies.iter().any(|it| it.matches_image(image));
+    let (images, others): (Vec<_>, Vec<_>) = images.into_iter().partition(is_judged);
+    for other in others {
+        print_error!(
+            "note: `{}` of {kind} `{name}` is not attested: no policy of the environment is about it",
+            line(other.as_written())
+        );
+    }
+    let stored = live.objects[0].unwrap_or(&Value::Null);
+    let required = policies.iter().map(|policy| policy.name.clone()).collect();
+    let running = RunningWorkload {
+        workload: live.workload,
+        object: live.changed,
+        stored,
         images: &images,
     };
-    running_images(records, live, required)
+    running_images(records, running, &required, live.now)
 }
 
 /// Adds an image. One that several workloads run has run as long as in the first of them.
@@ -358,4 +396,20 @@ fn recorded_workloads(records: &[ReadRecord]) -> anyhow::Result<Vec<Workload>> {
         );
     }
     Ok(workloads.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_whole_seconds_an_image_does_not_run_before_it_was_seen() {
+        for (seen, since) in [
+            ("2026-12-01T10:00:00Z", "2026-12-01T10:00:00Z"),
+            ("2026-12-01T10:00:00.000000001Z", "2026-12-01T10:00:01Z"),
+            ("2026-12-01T10:00:59.9Z", "2026-12-01T10:01:00Z"),
+        ] {
+            assert_eq!(next_second(seen.parse().unwrap()).to_string(), since);
+        }
+    }
 }

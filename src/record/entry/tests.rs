@@ -174,6 +174,63 @@ fn an_environment_is_that_of_a_policy_that_requires_approvals() {
 }
 
 #[test]
+fn the_ages_of_scans_are_judged_by_the_policies_that_bound_them_and_allowed_the_change() {
+    let policy = |name: &str, requirement: serde_json::Value| {
+        let policy = serde_json::json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": name},
+            "spec": {"requirements": [{"digestPinned": {}}, {"vulnerabilities": requirement}]},
+        });
+        (format!("{name}.yaml"), policy.to_string().into_bytes())
+    };
+    let signed_by = serde_json::json!({"keyless": {"issuer": "https://issuer.example", "identity": "scan@example.com"}});
+    let bounded =
+        serde_json::json!({"maximumSeverity": "Low", "signedBy": signed_by, "maximumAge": "1d"});
+    let of_database = serde_json::json!({
+        "maximumSeverity": "Low", "signedBy": signed_by, "maximumDatabaseAge": "1d",
+    });
+    let files = [
+        policy("bounded", bounded),
+        policy("of-database", of_database),
+        policy(
+            "unbounded",
+            serde_json::json!({"maximumSeverity": "Low", "signedBy": signed_by}),
+        ),
+    ];
+    let root = TrustRoot::public_good().unwrap();
+    let roots = BTreeMap::from([("sigstore".to_owned(), Arc::new(root))]);
+    let set = api::load(&files, &roots);
+    assert!(set.problems.is_empty(), "{:?}", set.problems);
+    let (image, pin) = by_digest();
+    let review = review(change(&[&image]), vec![pin], &Snapshot::default());
+    let of = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let judged = ages_judged(&names, &set.policies, &review.promotion);
+        let names = judged.into_iter().map(|policy| policy.name.clone());
+        names.collect::<Vec<_>>()
+    };
+    let all = ["bounded", "of-database", "unbounded"];
+    assert_eq!(of(&all), ["bounded", "of-database"]);
+    assert!(of(&["unbounded"]).is_empty(), "the others did not allow it");
+}
+
+#[test]
+fn ages_that_were_judged_now_are_written_beside_what_is_known() {
+    let known = kept(&written(1, EntryState::Observed));
+    let judged_by = |policy: &str| WrittenEntry {
+        ages_judged: [policy.to_owned()].into(),
+        ..written(2, EntryState::Pending)
+    };
+    let scanned = new(&judged_by("scanned"));
+    assert!(!is_known(Some(&known), &scanned));
+    let replaced = replacing_known(Some(&known), &scanned);
+    assert_eq!(replaced.state, EntryState::Observed);
+    let known = kept(&replaced);
+    assert!(is_known(Some(&known), &scanned));
+    let both = replacing_known(Some(&known), &new(&judged_by("another"))).ages_judged;
+    assert_eq!(both, ["another".to_owned(), "scanned".to_owned()].into());
+}
+
+#[test]
 fn upkeep_is_not_recorded() {
     let (image, pin) = by_digest();
     let mut of_controller = change(&[&image]);
@@ -197,6 +254,7 @@ fn written(at: i64, state: EntryState) -> WrittenEntry {
         by: WrittenBy::Policy,
         complied: ["pinned".to_owned()].into(),
         environments: BTreeSet::new(),
+        ages_judged: BTreeSet::new(),
         source: None,
         digest: None,
         emergency: Vec::new(),
@@ -216,20 +274,54 @@ fn kept(written: &WrittenEntry) -> KeptEntry {
     }
 }
 
+/// What is to be recorded of a workload that leaves no other template.
+fn new(entry: &WrittenEntry) -> NewEntry {
+    let subject = RecordSubject::Digest(Digest::sha256(b"image"));
+    NewEntry::new(subject, Some("shop".to_owned()), entry.clone())
+}
+
 #[test]
 fn an_entry_that_says_nothing_new_is_not_written() {
     let pending = kept(&written(1, EntryState::Pending));
     let again = written(2, EntryState::Pending);
-    assert!(is_known(Some(&pending), &again));
-    assert!(!is_known(None, &again));
+    assert!(is_known(Some(&pending), &new(&again)));
+    assert!(!is_known(None, &new(&again)));
     let mut other = again.clone();
     other.workload.name = "another-pod".to_owned();
+    let other = new(&other);
     assert!(
         !is_known(Some(&pending), &other),
         "the first may never come"
     );
     let observed = kept(&written(1, EntryState::Observed));
     assert!(is_known(Some(&observed), &other));
+}
+
+#[test]
+fn what_returns_from_another_template_runs_anew_and_ran_before_until_the_same_time() {
+    let time = |second| Timestamp::from_second(second).unwrap();
+    let first = WrittenEntry {
+        observed_at: Some(time(2)),
+        ..written(1, EntryState::Observed)
+    };
+    let again = NewEntry {
+        leaves_another: true,
+        ..new(&written(50, EntryState::Pending))
+    };
+    assert!(!is_known(Some(&kept(&first)), &again));
+    let entry = replacing_known(Some(&kept(&first)), &again);
+    assert_eq!(
+        entry.state,
+        EntryState::Observed,
+        "its Pods can be replaced"
+    );
+    assert_eq!((entry.at, entry.observed_at), (time(1), Some(time(50))));
+    assert!(is_known(Some(&kept(&entry)), &again), "it is written once");
+    let pending = written(1, EntryState::Pending);
+    assert!(
+        is_known(Some(&kept(&pending)), &again),
+        "it has not run yet"
+    );
 }
 
 #[test]
@@ -296,7 +388,8 @@ fn what_runs_stays_in_a_record_that_a_burst_of_requests_fills() {
 /// A record of the namespace with UID `n` in the cluster `c`, with one entry.
 fn stored(key: &SigningKey, namespace: &str) -> DynamicObject {
     let name = DIGEST.replace(':', "-");
-    let written = written(1, EntryState::Observed);
+    let mut written = written(1, EntryState::Observed);
+    written.ages_judged = ["scanned".to_owned()].into();
     let id = entry_key(&written);
     let Value::Object(mut fields) = serde_json::to_value(&written).unwrap() else {
         panic!("an entry is an object");
@@ -365,6 +458,13 @@ fn memory_keeps_the_newest_state_of_a_record_and_finds_it_again() {
         let found = memory.look_up(&change, std::slice::from_ref(&pin), "promotion-gate");
         (found.images[0].entries.len(), found.workload.len())
     };
+    let judged = |namespace: &str| {
+        let mut change = change(&[&image]);
+        change.workload.namespace = Some(namespace.to_owned());
+        let found = memory.look_up(&change, std::slice::from_ref(&pin), "promotion-gate");
+        found.images[0].ages_judged.len()
+    };
+    assert_eq!((judged("shop"), judged("other")), (1, 1));
     assert_eq!(of("shop"), (1, 1));
     assert_eq!(of("other"), (0, 0), "a record serves its namespace alone");
     assert!(memory.remove_deleted(&name, "4").is_none());
@@ -497,16 +597,16 @@ fn each_emergency_change_is_recorded_although_the_template_was_admitted_by_anoth
     };
     let first = by_waiver(1, EntryState::Observed, "sha256:a");
     let again = by_waiver(2, EntryState::Pending, "sha256:a");
-    assert!(is_known(Some(&kept(&first)), &again));
+    assert!(is_known(Some(&kept(&first)), &new(&again)));
     let another = by_waiver(2, EntryState::Pending, "sha256:b");
     assert_eq!(entry_key(&first), entry_key(&another));
-    assert!(!is_known(Some(&kept(&first)), &another));
-    let both = replacing_known(Some(&kept(&first)), &another);
+    assert!(!is_known(Some(&kept(&first)), &new(&another)));
+    let both = replacing_known(Some(&kept(&first)), &new(&another));
     let names: Vec<_> = both.emergency.iter().map(|it| &*it.declaration).collect();
     assert_eq!(names, ["sha256:b", "sha256:a"]);
     assert_eq!(both.state, EntryState::Observed, "the object was seen");
-    assert!(is_known(Some(&kept(&both)), &again));
-    assert_eq!(replacing_known(None, &another), another);
+    assert!(is_known(Some(&kept(&both)), &new(&again)));
+    assert_eq!(replacing_known(None, &new(&another)), another);
     // What complied has an entry of its own.
     assert_ne!(
         entry_key(&first),
