@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
@@ -55,10 +56,7 @@ pub fn unambiguous_within(
     fields: Fields,
     most: usize,
 ) -> Result<&str, StrictJsonError> {
-    if bytes.len() > most {
-        return Err(StrictJsonError::TooLarge(most));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| StrictJsonError::NotText)?;
+    let text = text_within(bytes, most)?;
     let malformed = |error: serde_json::Error| StrictJsonError::Malformed(error.to_string());
     let mut reader = serde_json::Deserializer::from_str(text);
     Unambiguous {
@@ -69,6 +67,14 @@ pub fn unambiguous_within(
     .map_err(malformed)?;
     reader.end().map_err(malformed)?;
     Ok(text)
+}
+
+/// At most `most` bytes as text.
+pub(crate) fn text_within(bytes: &[u8], most: usize) -> Result<&str, StrictJsonError> {
+    match bytes.len() > most {
+        true => Err(StrictJsonError::TooLarge(most)),
+        false => std::str::from_utf8(bytes).map_err(|_| StrictJsonError::NotText),
+    }
 }
 
 /// The known field that equals `key` except for case.
@@ -171,10 +177,11 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 }
 
-/// The hashes of the keys of one object. Two keys with one hash are refused as one key: a document of another writer than an
-/// attacker has none, and an attacker who makes such keys has the own document refused.
+/// The hashes of the keys of one object. Two keys with one hash are refused as one key. The hashes are seeded, so that nobody can choose
+/// such keys, such as labels of an image that a report lists.
 #[derive(Default)]
 struct Keys {
+    seed: RandomState,
     /// Most objects have few keys, which are compared fastest in order.
     few: Vec<u64>,
     many: BTreeSet<u64>,
@@ -186,10 +193,7 @@ const FEW: usize = 32;
 impl Keys {
     /// Adds a key. Returns whether it is new.
     fn insert(&mut self, key: &str) -> bool {
-        // FNV-1a, 64 bits.
-        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = self.seed.hash_one(key);
         if self.few.contains(&hash) {
             return false;
         }
@@ -313,6 +317,12 @@ mod tests {
             None
         );
         assert_eq!(reason(r#"{"b": {"a": 1, "\u0061": 2}}"#), Some("malformed"));
+    }
+
+    #[test]
+    fn nobody_can_choose_labels_that_are_taken_for_one_key() {
+        let hashes = [0; 8].map(|_| Keys::default().seed.hash_one("label"));
+        assert!(hashes.iter().any(|hash| *hash != hashes[0]));
     }
 
     #[test]

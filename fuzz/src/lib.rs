@@ -240,7 +240,26 @@ pub fn scan(bytes: &[u8]) {
             assert!(read.findings.len() <= MAXIMUM_FINDINGS);
             assert!(read.findings.iter().all(|it| !it.id.is_empty()));
         }
+        if serde_json::from_str::<Value>(&text).is_ok() {
+            read_alike(kind, &text);
+        }
     }
+}
+
+/// A predicate is read alike whether its type is before or after it.
+fn read_alike(kind: &str, predicate: &str) {
+    let hex = NOTARY.image.hex();
+    let subject = format!(r#"[{{"digest":{{"sha256":"{hex}"}}}}]"#);
+    let begin = r#"{"_type":"https://in-toto.io/Statement/v1","subject":"#;
+    let orders = [
+        format!(r#"{begin}{subject},"predicateType":"{kind}","predicate":{predicate}}}"#),
+        format!(r#"{begin}{subject},"predicate":{predicate},"predicateType":"{kind}"}}"#),
+    ];
+    let read = orders.map(|text| match NOTARY.attested(text.as_bytes()) {
+        Some(Verified::Statement(statement)) => Some(format!("{:?}", statement.predicate())),
+        _ => None,
+    });
+    assert_eq!(read[0], read[1]);
 }
 
 /// An OpenVEX document. Each statement that is read names a vulnerability.

@@ -30,6 +30,8 @@ pub struct CacheSizes {
     pub reading_bytes: u64,
     /// Bytes of statements that can hurt, of images from which they may have been deleted.
     pub seen_bytes: u64,
+    /// The same of scans, SBOMs and VEX documents.
+    pub seen_report_bytes: u64,
     /// How long evidence that was not accepted is not verified again. The evidence of a listing with such a piece is cached for
     /// the same time.
     pub unaccepted_age: Duration,
@@ -43,6 +45,7 @@ impl Default for CacheSizes {
             fact_bytes: 48 << 20,
             reading_bytes: 48 << 20,
             seen_bytes: 16 << 20,
+            seen_report_bytes: 32 << 20,
             unaccepted_age: Duration::from_secs(60),
         }
     }
@@ -169,7 +172,7 @@ impl Caches {
                 .max_capacity(sizes.reading_bytes)
                 .expire_after(UnacceptedExpires(sizes.unaccepted_age))
                 .build(),
-            seen: SeenStatements::new(sizes.seen_bytes),
+            seen: SeenStatements::new(sizes.seen_bytes, sizes.seen_report_bytes),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Statements that can hurt (a rejection, who the authors are, what a scanner found or a VEX document takes back) and that this process verified once. They
-//! count for their image also after they were deleted from the registry, so that deleting them helps nobody.
+//! Statements that can hurt (a rejection, who the authors are, what a scanner found, what an SBOM lists, or what a VEX document takes
+//! back) and that this process verified once. They count for their image also after they were deleted from the registry, so that
+//! deleting them helps nobody.
 
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -8,22 +10,50 @@ use jiff::Timestamp;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use promotion_gate_core::attest::VerifiedStatement;
-use promotion_gate_core::attest::predicate::{self, Predicate};
+use promotion_gate_core::attest::predicate::{self, Predicate, is_sbom, is_scan, is_vex};
 use promotion_gate_core::gate::{
     Collected, Digest, EvidenceSource, HeardSigners, ImageEvidence, Subject, Unavailability,
 };
 
 use super::keys::{Anchors, ENTRY, FactKey, weight};
 
-/// The most statements of one image that are remembered, and the most bytes of them. What does not fit makes the image's
-/// evidence incomplete: it never takes the place of another statement.
-const OF_ONE_IMAGE: (usize, usize) = (64, 1 << 20);
-/// The same of signers whom the policies of a review do not listen to. A policy or a directory that changes later may, so a few are
-/// remembered; what does not fit changes nothing, since otherwise everyone who may push could make the evidence incomplete.
-const OF_OTHERS: (usize, usize) = (16, 256 << 10);
+/// The room for the statements of one image. Each kind has its own, so that many of one kind do not push out another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Scans,
+    Sboms,
+    Vex,
+    /// Provenance, change records, rejections and ends of emergency changes.
+    Others,
+    /// Of signers whom the policies of a review do not listen to. A policy or a directory that changes later may, so a few are
+    /// remembered; what does not fit changes nothing, since otherwise everyone who may push could make the evidence incomplete.
+    Unheard,
+}
 
-/// The same of vulnerability scans. Of one scanner and signer, only the newest scan is remembered, since only the newest counts.
-const OF_SCANS: (usize, usize) = (16, 8 << 20);
+impl Room {
+    fn of(statement: &VerifiedStatement, is_heard: bool) -> Room {
+        match statement.predicate_type() {
+            _ if !is_heard => Room::Unheard,
+            kind if is_scan(kind) => Room::Scans,
+            kind if is_sbom(kind) => Room::Sboms,
+            kind if is_vex(kind) => Room::Vex,
+            _ => Room::Others,
+        }
+    }
+
+    /// The most statements, and the most bytes of them.
+    fn most(self) -> (usize, usize) {
+        match self {
+            Room::Scans | Room::Sboms => (16, 8 << 20),
+            Room::Vex => (64, 4 << 20),
+            Room::Others => (64, 1 << 20),
+            Room::Unheard => (16, 256 << 10),
+        }
+    }
+}
+
+/// The most statements of one image that did not fit and of which it is known whether they are still attached.
+const UNFIT: usize = 256;
 
 /// A statement that can hurt.
 #[derive(Clone, Debug)]
@@ -38,18 +68,54 @@ impl Seen {
         self.statement.bytes() + self.source.0.len() + ENTRY
     }
 
-    /// Whether the statement is a scan that is newer than the other one, by the same scanner and signer.
+    /// The part of it that is remembered. What only helps has to be attached.
+    fn to_remember(&self) -> Seen {
+        match self.statement.only_what_can_hurt() {
+            Some(part) => Seen {
+                statement: Arc::new(part),
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
+    /// Whether the other statement need not be remembered beside this one, since it can deny nothing that this one does not deny.
     fn replaces(&self, other: &Seen) -> bool {
         let (new, old) = (&self.statement, &other.statement);
-        let (Predicate::Scan(scan), Predicate::Scan(before)) = (new.predicate(), old.predicate())
-        else {
+        let is_by_same = self.key.anchor == other.key.anchor
+            && new.subject() == old.subject()
+            && new.transparency() <= old.transparency()
+            && new.signer().is_in_another_run(old.signer());
+        if !is_by_same {
             return false;
-        };
-        let is_later = new.made_at(scan.at) > old.made_at(before.at);
-        is_later
-            && scan.scanner == before.scanner
-            && self.key.anchor == other.key.anchor
-            && new.signer().is_in_another_run(old.signer())
+        }
+        if new.digest() == old.digest() && new.times() == old.times() {
+            return true;
+        }
+        let signed = (new.made_at(Timestamp::MAX), old.made_at(Timestamp::MAX));
+        let (kind, other_kind) = (new.predicate_type(), old.predicate_type());
+        match (new.predicate(), old.predicate()) {
+            // Of one scanner, only the newest scan counts. A scan without a verified time counts always.
+            (Predicate::Scan(scan), Predicate::Scan(before)) => {
+                let made = (new.made_at(scan.at), old.made_at(before.at));
+                scan.replaces(before) && is_later(made)
+            }
+            (Predicate::Sbom(bill), Predicate::Sbom(before)) => {
+                signed.0 >= signed.1 && bill.lists_all_of(before)
+            }
+            (Predicate::Sbom(_), Predicate::Unreadable(_)) => {
+                is_sbom(other_kind) && is_later(signed)
+            }
+            (Predicate::Vex(document), Predicate::Vex(before)) => signed
+                .0
+                .zip(signed.1)
+                .is_some_and(|(new, old)| document.takes_back_all_of(new, before, old)),
+            (Predicate::Unreadable(_), Predicate::Unreadable(_)) => {
+                let is_report = |kind| is_scan(kind) || is_sbom(kind) || is_vex(kind);
+                kind == other_kind && is_report(kind) && is_later(signed)
+            }
+            _ => false,
+        }
     }
 
     /// Whether the statement is a rejection, the end of an emergency change, or one that cannot be read and could be either.
@@ -60,9 +126,16 @@ impl Seen {
     }
 }
 
+/// Whether both times are known, and the first is the later one.
+fn is_later(times: (Option<Timestamp>, Option<Timestamp>)) -> bool {
+    matches!(times, (Some(new), Some(old)) if new > old)
+}
+
 /// The statements of all images. Those of the images that were not read for the longest time are forgotten first.
 pub(super) struct SeenStatements {
     of_images: Cache<Subject, Arc<OfImage>>,
+    /// Scans, SBOMs and VEX documents: they are large, and must not push out rejections.
+    reports: Cache<Subject, Arc<OfImage>>,
     /// Rejections by the digest that they are about: an image that is copied to another repository without a rejection is still
     /// rejected.
     rejections: Cache<Digest, Arc<OfImage>>,
@@ -75,16 +148,22 @@ pub(super) struct Earlier {
     pub(super) is_cut: bool,
 }
 
+/// A statement that is remembered.
+#[derive(Clone, Debug)]
+struct Remembered {
+    seen: Seen,
+    room: Room,
+    bytes: usize,
+    /// When it was first seen.
+    at: Timestamp,
+}
+
 #[derive(Clone, Debug, Default)]
 struct OfImage {
-    /// Each with when it was first seen.
-    statements: Vec<(Seen, Timestamp)>,
-    /// The numbers and bytes of the statements: of signers whom policies listen to, and of others.
-    heard: (usize, usize),
-    others: (usize, usize),
-    /// Those of the scans of signers whom policies listen to.
-    scans: (usize, usize),
-    /// Whether some statement of a signer whom policies listen to did not fit.
+    statements: Vec<Remembered>,
+    /// The statements that did not fit, of signers whom policies listen to.
+    unfit: HashSet<FactKey>,
+    /// Whether there were more of these than are known.
     overflows: bool,
 }
 
@@ -93,107 +172,124 @@ type Read<'r> = (&'r Seen, bool);
 
 impl OfImage {
     fn bytes(&self) -> usize {
-        self.heard.1 + self.others.1 + self.scans.1
+        let statements: usize = self.statements.iter().map(|it| it.bytes).sum();
+        statements + self.unfit.len() * ENTRY
     }
 
-    /// The number and bytes of the statements of the same kind if it remembered this one too, in place of those that it replaces;
-    /// `None` if it does not fit.
-    fn room_for(&self, (seen, is_heard): Read<'_>) -> Option<(usize, usize)> {
-        let ((count, bytes), (most, most_bytes)) = match (is_heard, seen.statement.predicate()) {
-            (true, Predicate::Scan(_)) => (self.scans, OF_SCANS),
-            (true, _) => (self.heard, OF_ONE_IMAGE),
-            (false, _) => (self.others, OF_OTHERS),
-        };
-        let gone = self.statements.iter().filter(|(old, _)| seen.replaces(old));
-        let (count, bytes) = gone.fold((count, bytes), |(count, bytes), (old, _)| {
-            (count.saturating_sub(1), bytes.saturating_sub(old.bytes()))
-        });
-        let with = (count + 1, bytes + seen.bytes());
-        (with.0 <= most && with.1 <= most_bytes).then_some(with)
+    /// Whether a statement of this size fits if it takes the place of those that it replaces.
+    fn has_room_for(&self, seen: &Seen, room: Room, bytes: usize) -> bool {
+        let others = self.in_room(room).filter(|it| !seen.replaces(&it.seen));
+        let (count, sum) = others.fold((1, bytes), |(count, sum), it| (count + 1, sum + it.bytes));
+        let (most, most_bytes) = room.most();
+        count <= most && sum <= most_bytes
+    }
+
+    fn in_room(&self, room: Room) -> impl Iterator<Item = &Remembered> {
+        self.statements.iter().filter(move |it| it.room == room)
+    }
+
+    fn is_known(&self, seen: &Seen, room: Room) -> bool {
+        let mut known = self.statements.iter();
+        self.unfit.contains(&seen.key)
+            || known.any(|old| old.seen.key == seen.key)
+            || self.in_room(room).any(|old| old.seen.replaces(seen))
     }
 
     /// Whether remembering a statement would change anything.
-    fn is_news(&self, read: Read<'_>) -> bool {
-        let (seen, is_heard) = read;
-        let mut known = self.statements.iter();
-        let is_known = known.any(|(old, _)| old.key == seen.key || old.replaces(seen));
-        !is_known && (self.room_for(read).is_some() || is_heard && !self.overflows)
+    fn is_news(&self, (seen, is_heard): Read<'_>) -> bool {
+        let room = Room::of(&seen.statement, is_heard);
+        let may_fit = || {
+            let part = seen.to_remember();
+            self.has_room_for(&part, room, part.bytes())
+        };
+        !self.is_known(seen, room) && (is_heard && !self.overflows || may_fit())
     }
 
-    fn add(&mut self, read: Read<'_>, now: Timestamp) {
-        let (seen, is_heard) = read;
-        let Some(with) = self.room_for(read) else {
-            self.overflows |= is_heard;
+    fn add(&mut self, (seen, is_heard): Read<'_>, now: Timestamp) {
+        let room = Room::of(&seen.statement, is_heard);
+        let seen = seen.to_remember();
+        let bytes = seen.bytes();
+        if !self.has_room_for(&seen, room, bytes) {
+            if is_heard && self.unfit.len() < UNFIT {
+                self.unfit.insert(seen.key);
+            } else {
+                self.overflows |= is_heard;
+            }
             return;
-        };
-        let amount = match (is_heard, seen.statement.predicate()) {
-            (true, Predicate::Scan(_)) => &mut self.scans,
-            (true, _) => &mut self.heard,
-            (false, _) => &mut self.others,
-        };
-        *amount = with;
-        self.statements.retain(|(old, _)| !seen.replaces(old));
-        self.statements.push((seen.clone(), now));
+        }
+        self.statements
+            .retain(|old| old.room != room || !seen.replaces(&old.seen));
+        self.statements.push(Remembered {
+            seen,
+            room,
+            bytes,
+            at: now,
+        });
     }
 
-    fn together(
-        &self,
-        elsewhere: &OfImage,
-        subject: &Subject,
-        collected: &Collected<Arc<ImageEvidence>>,
-        read: &[Seen],
-        anchors: &Anchors,
-    ) -> Option<Earlier> {
-        let own = |seen: &Seen| self.statements.iter().any(|(own, _)| own.key == seen.key);
-        let elsewhere = elsewhere.statements.iter().filter(|(seen, _)| !own(seen));
-        let gone = self.statements.iter().chain(elsewhere).filter(|(old, _)| {
-            anchors.contains_key(&old.key.anchor) && !read.iter().any(|new| new.key == old.key)
-        });
-        let gone = gone.map(|(old, at)| {
-            let source = format!("{}, no longer found, seen at {at:.0}", old.source);
-            (EvidenceSource(source), Arc::clone(&old.statement))
-        });
-        let gone: Vec<_> = gone.collect();
-        if gone.is_empty() && !self.overflows {
-            return None;
-        }
-        let mut evidence = ImageEvidence::clone(collected.value()?);
-        evidence.statements.extend(gone);
-        let mut unavailabilities = collected.unavailabilities().to_vec();
-        if self.overflows {
-            let (most, bytes) = OF_ONE_IMAGE;
-            unavailabilities.insert(0, Unavailability(format!(
-                "`{subject}` carried more provenance, change records, scans and rejections than the {most} statements ({} KiB) and {} scans ({} MiB) that are remembered of one image, and some of them may have been deleted; build a new image, or delete what does not belong to this one and restart the gate; limit who may push to `{}`",
-                bytes >> 10,
-                OF_SCANS.0,
-                OF_SCANS.1 >> 20,
-                subject.repository
-            )));
-        }
-        let evidence = Arc::new(evidence);
-        Some(Earlier {
-            collected: match unavailabilities.is_empty() {
-                true => Collected::Known(evidence),
-                false => Collected::Partial(evidence, unavailabilities),
-            },
-            is_cut: self.overflows,
-        })
+    /// Whether a statement that did not fit may have been deleted.
+    fn has_lost(&self, read: &[Seen], anchors: &Anchors) -> bool {
+        let is_read = |key: &FactKey| read.iter().any(|seen| seen.key == *key);
+        let mut unfit = self.unfit.iter();
+        self.overflows || unfit.any(|key| anchors.contains_key(&key.anchor) && !is_read(key))
     }
 }
 
+/// The evidence together with what is remembered and was not read now; `None` if that is the same.
+fn with_earlier(
+    known: [&OfImage; 3],
+    subject: &Subject,
+    collected: &Collected<Arc<ImageEvidence>>,
+    read: &[Seen],
+    anchors: &Anchors,
+) -> Option<Earlier> {
+    let mut gone: Vec<&Remembered> = Vec::new();
+    for old in known.iter().flat_map(|it| &it.statements) {
+        let key = &old.seen.key;
+        let is_there = read.iter().any(|new| new.key == *key);
+        // A rejection is remembered twice.
+        let is_listed = gone.iter().any(|it| it.seen.key == *key);
+        if anchors.contains_key(&key.anchor) && !is_there && !is_listed {
+            gone.push(old);
+        }
+    }
+    let [of_image, reports, _] = known;
+    let is_cut = of_image.has_lost(read, anchors) || reports.has_lost(read, anchors);
+    if gone.is_empty() && !is_cut {
+        return None;
+    }
+    let mut evidence = ImageEvidence::clone(collected.value()?);
+    evidence.statements.extend(gone.into_iter().map(|old| {
+        let source = format!(
+            "{}, no longer found, seen at {:.0}",
+            old.seen.source, old.at
+        );
+        (EvidenceSource(source), Arc::clone(&old.seen.statement))
+    }));
+    let mut unavailabilities = collected.unavailabilities().to_vec();
+    if is_cut {
+        unavailabilities.insert(0, Unavailability(format!(
+            "`{subject}` carried more provenance, change records, rejections, scans, SBOMs and VEX documents than are remembered of one image, and some of them are not attached any more; attach them again, or build a new image, or delete what does not belong to this one and restart the gate; limit who may push to `{}`",
+            subject.repository
+        )));
+    }
+    let evidence = Arc::new(evidence);
+    Some(Earlier {
+        collected: match unavailabilities.is_empty() {
+            true => Collected::Known(evidence),
+            false => Collected::Partial(evidence, unavailabilities),
+        },
+        is_cut,
+    })
+}
+
 impl SeenStatements {
-    pub(super) fn new(bytes: u64) -> SeenStatements {
-        let cache = Cache::builder()
-            .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes()))
-            .max_capacity(bytes)
-            .eviction_policy(EvictionPolicy::lru());
-        let rejections = Cache::builder()
-            .weigher(|_, of_digest: &Arc<OfImage>| weight(of_digest.bytes()))
-            .max_capacity(bytes)
-            .eviction_policy(EvictionPolicy::lru());
+    /// Memory of so many bytes, twice for what can reject and once for reports.
+    pub(super) fn new(bytes: u64, of_reports: u64) -> SeenStatements {
         SeenStatements {
-            of_images: cache.build(),
-            rejections: rejections.build(),
+            of_images: cache(bytes),
+            reports: cache(of_reports),
+            rejections: cache(bytes),
         }
     }
 
@@ -207,27 +303,43 @@ impl SeenStatements {
         (anchors, heard): (&Anchors, Option<&HeardSigners>),
     ) -> Option<Earlier> {
         let is_heard = |seen: &Seen| heard.is_none_or(|heard| heard.hear(&seen.statement));
-        let known = remember(&self.of_images, subject, read, is_heard).await;
-        let rejections = read.iter().filter(|seen| seen.is_rejection());
+        let is_report = |seen: &&Seen| {
+            let kind = seen.statement.predicate_type();
+            is_scan(kind) || is_sbom(kind) || is_vex(kind)
+        };
+        let (reports, others): (Vec<&Seen>, Vec<&Seen>) = read.iter().partition(is_report);
+        let of_image = remember(&self.of_images, subject, &others, is_heard).await;
+        let reports = remember(&self.reports, subject, &reports, is_heard).await;
+        let rejections = others.iter().filter(|seen| seen.is_rejection());
         let rejections = rejections.map(|seen| Seen {
             source: EvidenceSource(format!("{} in `{}`", seen.source, subject.repository)),
-            ..seen.clone()
+            ..(*seen).clone()
         });
         let rejections: Vec<_> = rejections.collect();
+        let rejections: Vec<_> = rejections.iter().collect();
         let elsewhere = remember(&self.rejections, &subject.digest, &rejections, is_heard).await;
-        known.together(&elsewhere, subject, collected, read, anchors)
+        let known = [&*of_image, &*reports, &*elsewhere];
+        with_earlier(known, subject, collected, read, anchors)
     }
+}
+
+fn cache<K: Hash + Eq + Send + Sync + 'static>(bytes: u64) -> Cache<K, Arc<OfImage>> {
+    Cache::builder()
+        .weigher(|_, of_image: &Arc<OfImage>| weight(of_image.bytes()))
+        .max_capacity(bytes)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
 }
 
 /// Adds statements to those that are remembered under a key, and returns all of them.
 async fn remember<K: Hash + Eq + Clone + Send + Sync + 'static>(
     cache: &Cache<K, Arc<OfImage>>,
     key: &K,
-    read: &[Seen],
+    read: &[&Seen],
     is_heard: impl Fn(&Seen) -> bool,
 ) -> Arc<OfImage> {
     let known = cache.get(key).await.unwrap_or_default();
-    let read: Vec<_> = read.iter().map(|seen| (seen, is_heard(seen))).collect();
+    let read: Vec<_> = read.iter().map(|seen| (*seen, is_heard(seen))).collect();
     if !read.iter().any(|read| known.is_news(*read)) {
         return known;
     }

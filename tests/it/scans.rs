@@ -22,18 +22,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let policy = FACTS.policy(
-            "scans",
-            &json!({
-                "requirements": [
-                    {"digestPinned": {}},
-                    {"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": keyless("release@example.com")}},
-                ],
-                "uncovered": "Allow",
-            }),
-        );
+        Bench::under(&json!({
+            "requirements": [
+                {"digestPinned": {}},
+                {"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": keyless("release@example.com")}},
+            ],
+            "uncovered": "Allow",
+        }))
+    }
+
+    fn under(policy: &Value) -> Bench {
         Bench {
-            gate: Gate::new(policy),
+            gate: Gate::new(FACTS.policy("scans", policy)),
             repository: Repository::named("registry.example/app"),
             digest: Digest::sha256(b"app"),
         }
@@ -53,14 +53,30 @@ impl Bench {
     }
 
     fn scan(&self, ago: &str, results: &Value) -> Layer {
+        self.scan_of("container_image", ago, results)
+    }
+
+    fn scan_of(&self, kind: &str, ago: &str, results: &Value) -> Layer {
         let predicate = json!({
             "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "result": {
-                "SchemaVersion": 2, "ArtifactType": "container_image", "Results": results,
+                "SchemaVersion": 2, "ArtifactType": kind, "Results": results,
             }},
             "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
         });
         let ago: Age = ago.parse().unwrap();
         layer(FACTS.attestation(&self.digest, "release", (VULN, predicate), Some(ago)))
+    }
+
+    /// The outcomes of three rules where only this is attached.
+    async fn outcomes(&self, attached: &[Layer]) -> Vec<String> {
+        self.only(attached);
+        advance(Duration::from_secs(61)).await;
+        let image = format!("{}@{}", self.repository, self.digest);
+        let mut outcomes = Vec::new();
+        for rule in ["attestation", "vulnerabilities", "sbom"] {
+            outcomes.push(self.gate.says(rule, &image).await.0);
+        }
+        outcomes
     }
 
     async fn says(&self, gate: &Gate) -> String {
@@ -107,6 +123,17 @@ async fn a_newer_scan_turns_an_allowance_within_a_minute_also_after_it_was_delet
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleting_a_scan_of_the_image_does_not_help_beside_a_newer_one_of_an_sbom() {
+    let bench = Bench::new();
+    let of_sbom = bench.scan_of("cyclonedx", "1h", &nothing());
+    bench.only(&[bench.scan("2h", &critical()), of_sbom.clone()]);
+    assert_eq!(bench.says(&bench.gate).await, "fail vulnerable");
+    bench.only(&[of_sbom]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.says(&bench.gate).await, "fail vulnerable");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scan_each_day_is_never_too_many_to_remember() {
     let bench = Bench::new();
     for day in (1..=40).rev() {
@@ -125,6 +152,43 @@ async fn a_100_mb_report_is_undecided_and_changes_nothing_beside_a_sound_one() {
     let other = Bench::new();
     other.only(&[huge, other.scan("1h", &nothing())]);
     assert_eq!(other.says(&other.gate).await, "pass scanned");
+}
+
+/// Everybody who may push can attach it, so it must not stop a deployment. Rules that more evidence can only help pass beside it, and so do
+/// rules that it could hurt.
+#[tokio::test(start_paused = true)]
+async fn an_oversized_blob_that_nobody_signed_makes_no_passing_rule_undecided() {
+    const TESTED: &str = "https://example.com/test-result/v1";
+    let signer = keyless("release@example.com");
+    let only_helps = json!({"attestation": {"predicateType": TESTED, "signedBy": signer}});
+    let can_hurt = [
+        json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": signer}}),
+        json!({"sbom": {"signedBy": signer, "denied": ["pkg:npm/event-stream"]}}),
+    ];
+    let policy = json!({
+        "requirements": [{"digestPinned": {}}, only_helps, can_hurt[0], can_hurt[1]],
+        "uncovered": "Allow",
+    });
+    let bench = Bench::under(&policy);
+    let about = |kind: &str, predicate: Value| {
+        layer(FACTS.attestation(&bench.digest, "release", (kind, predicate), None))
+    };
+    let spdx = json!({"spdxVersion": "SPDX-2.3", "packages": [{"name": "zlib"}]});
+    let mut attached = vec![
+        about(TESTED, json!({})),
+        bench.scan("1h", &nothing()),
+        about("https://spdx.dev/Document", spdx),
+    ];
+    let huge = |media_type: &str| Layer {
+        media_type: media_type.to_owned(),
+        ..layer(vec![b'x'; 17 << 20])
+    };
+    assert_eq!(bench.outcomes(&attached).await, ["pass"; 3]);
+    attached.extend([BUNDLE, "application/vnd.dsse.envelope.v1+json"].map(huge));
+    assert_eq!(bench.outcomes(&attached).await, ["pass"; 3]);
+    // Alone, it is no evidence.
+    let alone = Bench::under(&policy).outcomes(&attached[3..]).await;
+    assert_eq!(alone, ["fail", "undecided", "undecided"]);
 }
 
 #[tokio::test]

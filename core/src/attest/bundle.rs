@@ -257,7 +257,7 @@ fn content(content: SignatureContent) -> Result<(Content, Vec<u8>), UnacceptedRe
         SignatureContent::DsseEnvelope(envelope) => (
             Content::Envelope {
                 payload_type: in_toto(envelope.payload_type)?,
-                payload: envelope.payload.as_bytes().to_vec(),
+                payload: envelope.payload.into_bytes(),
                 written: None,
             },
             envelope.signature.sig.as_bytes().to_vec(),

@@ -46,7 +46,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::gate::Digest;
 use chain::Chain;
-use predicate::Predicate;
 use signed::Signed;
 
 pub use anchor::{Anchor, AnchorId};
@@ -223,9 +222,9 @@ fn statement_or_signature(
         }));
     }
     Ok(Verified::Statement(VerifiedStatement {
-        predicate: Predicate::read(&statement.predicate_type, statement.predicate.as_deref())?,
-        predicate_type: statement.predicate_type,
+        predicate_type: statement.predicate_type.clone(),
         payload: statement.payload,
+        predicate: statement.into_predicate()?,
         by: checked.into_origin(subject, anchor),
     }))
 }

@@ -1,7 +1,7 @@
 //! The reasons for which attached evidence is not accepted.
 
 use crate::reason::{Reason, reasons};
-use crate::strict_json::{Fields, StrictJsonError, unambiguous_within};
+use crate::strict_json::{Fields, StrictJsonError, text_within, unambiguous_within};
 
 /// Why attached evidence is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,13 +37,20 @@ pub(super) fn strict<'a>(
     what: &str,
     fields: Fields,
 ) -> Result<&'a str, UnacceptedReason> {
-    unambiguous_within(bytes, fields, MAXIMUM_EVIDENCE).map_err(|error| {
-        let reason = match error {
-            StrictJsonError::TooLarge(_) => TOO_LARGE,
-            StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
-        };
-        UnacceptedReason::new(reason, format!("{what} {error}"))
-    })
+    unambiguous_within(bytes, fields, MAXIMUM_EVIDENCE).map_err(|error| refused(what, &error))
+}
+
+/// Checks that bytes are text and not too many.
+pub(super) fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, UnacceptedReason> {
+    text_within(bytes, MAXIMUM_EVIDENCE).map_err(|error| refused(what, &error))
+}
+
+fn refused(what: &str, error: &StrictJsonError) -> UnacceptedReason {
+    let reason = match error {
+        StrictJsonError::TooLarge(_) => TOO_LARGE,
+        StrictJsonError::NotText | StrictJsonError::Malformed(_) => MALFORMED,
+    };
+    UnacceptedReason::new(reason, format!("{what} {error}"))
 }
 
 /// The same for content of which most is base64, with at most `most` fields and items. Each of them takes more than a hundred

@@ -210,6 +210,15 @@ impl VerifiedStatement {
         verified.map(|verified| verified.min(said))
     }
 
+    /// The statement with the part of its predicate that can hurt alone; `None` if that is all of it.
+    pub fn only_what_can_hurt(&self) -> Option<VerifiedStatement> {
+        let predicate = self.predicate.only_what_can_hurt()?;
+        Some(VerifiedStatement {
+            predicate,
+            ..self.clone()
+        })
+    }
+
     /// The digest of the statement. Two signers of one statement give the same digest.
     pub fn digest(&self) -> Digest {
         Digest::of_sha256(self.payload)

@@ -12,13 +12,13 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
 };
-use cel::common::types::{CelInt, DYN_TYPE, Type};
+use cel::common::types::{CelInt, CelList, CelMap, DYN_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{Env, ExecutionError};
 
 use super::names::Shape;
 use super::value::weight;
-use super::{pattern, time};
+use super::{NotEvaluated, pattern, time};
 
 /// The variable that holds the meter. No expression can write this name.
 pub(super) const VARIABLE: &str = "@meter";
@@ -26,30 +26,76 @@ pub(super) const VARIABLE: &str = "@meter";
 const CHARGE: &str = "@charge";
 /// Counts a turn of a loop, and gives `true`.
 const TURN: &str = "@turn";
+/// Counts a value, and gives it back; of a map, its keys in order.
+const RANGE: &str = "@range";
 /// The most work of one evaluation. A part of an expression that is evaluated, a value that is read, and 64 bytes of a text are one
 /// unit each: about 50 ms on one core.
 const MAXIMUM_WORK: u64 = 500_000;
 
+/// The most work of the evaluations that belong together, such as those of one expression over all statements of an image.
+const MAXIMUM_TOGETHER: u64 = 4 * MAXIMUM_WORK;
+/// Bytes of JSON that are read for one unit of work.
+const BYTES_OF_ONE: usize = 64;
+
+/// What is left of the work of evaluations that belong together.
+#[derive(Debug)]
+pub struct Work(u64);
+
+impl Default for Work {
+    fn default() -> Work {
+        Work(MAXIMUM_TOGETHER)
+    }
+}
+
+impl Work {
+    /// Whether nothing is left.
+    pub fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Counts the reading of a text.
+    pub(super) fn read(&mut self, text: &str) -> Result<(), NotEvaluated> {
+        let work = u64::try_from(text.len() / BYTES_OF_ONE).unwrap_or(u64::MAX);
+        self.0 = self.0.saturating_sub(work);
+        match self.is_spent() {
+            true => Err(NotEvaluated::TooMuchWork),
+            false => Ok(()),
+        }
+    }
+
+    /// The meter of one evaluation.
+    pub(super) fn meter(&self) -> Meter {
+        let most = self.0.min(MAXIMUM_WORK);
+        Meter {
+            left: Arc::new(AtomicU64::new(most)),
+            most,
+        }
+    }
+
+    /// Takes away what an evaluation used.
+    pub(super) fn take(&mut self, meter: &Meter) {
+        let left = meter.left.load(Ordering::Relaxed);
+        self.0 = self.0.saturating_sub(meter.most.saturating_sub(left));
+    }
+}
+
 static TYPE: Type = Type::new_unspecified_type(VARIABLE);
 
-/// How much work is left.
+/// How much work is left to one evaluation, of how much.
 #[derive(Clone, Debug)]
-pub(super) struct Meter(Arc<AtomicU64>);
-
-impl Default for Meter {
-    fn default() -> Meter {
-        Meter(Arc::new(AtomicU64::new(MAXIMUM_WORK)))
-    }
+pub(super) struct Meter {
+    left: Arc<AtomicU64>,
+    most: u64,
 }
 
 impl Meter {
     pub(super) fn is_spent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.left.load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn count(&self, work: u64) -> Result<(), ExecutionError> {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(work);
-        self.0.store(left, Ordering::Relaxed);
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(work);
+        self.left.store(left, Ordering::Relaxed);
         match left {
             0 => Err(ExecutionError::InternalError("too much work".to_owned())),
             _ => Ok(()),
@@ -85,6 +131,7 @@ pub(super) fn environment() -> Arc<Env> {
         // A name with `@` is declared by nothing else. Without these functions every evaluation would fail.
         let _ = environment.add_overload(CHARGE, CHARGE, two(), charge);
         let _ = environment.add_overload(TURN, TURN, two(), turn);
+        let _ = environment.add_overload(RANGE, RANGE, two(), range);
         let _ = pattern::declare(&mut environment);
         let _ = time::declare(&mut environment);
         Arc::new(environment)
@@ -96,6 +143,19 @@ fn charge<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Exec
     let (meter, value) = taken(arguments)?;
     meter.count(weight(&*value))?;
     Ok(value)
+}
+
+/// The library goes through the keys of a map in another order at each evaluation, and two replicas have to give the same answer.
+fn range<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (meter, value) = taken(arguments)?;
+    meter.count(weight(&*value))?;
+    let Some(map) = value.downcast_ref::<CelMap>() else {
+        return Ok(value);
+    };
+    let mut keys: Vec<_> = map.inner().keys().collect();
+    keys.sort();
+    let keys = keys.into_iter().map(|key| key.inner().clone_as_boxed());
+    Ok(CowVal::owned(CelList::from(keys.collect::<Vec<_>>())))
 }
 
 fn turn<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
@@ -185,7 +245,7 @@ fn metered_loop(id: u64, over: ComprehensionExpr) -> ComprehensionExpr {
         ),
     };
     ComprehensionExpr {
-        iter_range: charged(id, metered(over.iter_range)),
+        iter_range: called(id, RANGE, vec![meter(id), metered(over.iter_range)]),
         loop_cond,
         loop_step,
         ..over

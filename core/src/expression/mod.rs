@@ -28,7 +28,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use meter::{Meter, metered};
+pub use meter::Work;
+use meter::metered;
 use pattern::Pattern;
 use time::CelTime;
 use value::{Size, from_json, refuse_json, to_json};
@@ -77,11 +78,13 @@ impl<'v> From<&'v Value> for Variable<'v> {
     }
 }
 
-/// Reads JSON that an expression is to be evaluated over. Its size is limited before anything of it is kept.
+/// Reads JSON that an expression is to be evaluated over, within what is left of the work. Its size is limited before anything of it
+/// is kept.
 ///
 /// # Errors
 /// Why it is not read.
-pub fn read_json(text: &RawValue) -> Result<Value, NotEvaluated> {
+pub fn read_json(text: &RawValue, work: &mut Work) -> Result<Value, NotEvaluated> {
+    work.read(text.get())?;
     if let Some(why) = refuse_json(text.get(), MAXIMUM_VALUES, MAXIMUM_DEPTH) {
         return Err(NotEvaluated::TooLarge(format!("it {why}")));
     }
@@ -202,6 +205,18 @@ impl Expression {
     /// # Errors
     /// Why an expression was not evaluated. A rule that needs its result is undecided.
     pub fn evaluate(&self, variables: &[(&str, Variable<'_>)]) -> Result<Value, NotEvaluated> {
+        self.evaluate_within(variables, &mut Work::default())
+    }
+
+    /// Evaluates the expression within what is left of the work.
+    ///
+    /// # Errors
+    /// Why an expression was not evaluated. A rule that needs its result is undecided.
+    pub fn evaluate_within(
+        &self,
+        variables: &[(&str, Variable<'_>)],
+        work: &mut Work,
+    ) -> Result<Value, NotEvaluated> {
         let mut size = Size::default();
         for (name, value) in variables {
             let Variable::Json(value) = value else {
@@ -210,7 +225,7 @@ impl Expression {
             size.add(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
                 .map_err(|why| NotEvaluated::TooLarge(format!("`{name}` {why}")))?;
         }
-        let meter = Meter::default();
+        let meter = work.meter();
         // The library can panic; that is a failure of the evaluation and not of the process.
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(meter::environment());
@@ -229,6 +244,7 @@ impl Expression {
             let result = CelValue::resolve_val(&self.metered, &context).map_err(failure)?;
             to_json(&*result).map_err(NotEvaluated::Failed)
         }));
+        work.take(&meter);
         if meter.is_spent() {
             return Err(NotEvaluated::TooMuchWork);
         }

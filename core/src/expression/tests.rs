@@ -168,7 +168,8 @@ fn an_expression_knows_which_variables_it_uses() {
 
 #[test]
 fn json_with_too_many_values_is_refused_before_it_is_kept() {
-    let read = |text: String| read_json(&RawValue::from_string(text).unwrap());
+    let read =
+        |text: String| read_json(&RawValue::from_string(text).unwrap(), &mut Work::default());
     let many = format!("[{}]", vec!["0"; MAXIMUM_VALUES + 1].join(","));
     let nested = format!("{}{}", "[".repeat(100), "]".repeat(100));
     for text in [many, nested] {
@@ -177,6 +178,69 @@ fn json_with_too_many_values_is_refused_before_it_is_kept() {
     // Commas and brackets in texts are no values.
     let text = format!("\"{}\\\"[\"", ",[".repeat(MAXIMUM_VALUES));
     assert!(read(text).is_ok());
+}
+
+#[test]
+fn evaluations_that_belong_together_have_one_limit() {
+    let list: Vec<_> = (0..1000).collect();
+    let body = json!({ "list": list });
+    let burns = compiled("body.list.all(a, body.list.all(b, a + b >= 0))");
+    let light = compiled("body.list.size() == 1000");
+    let mut work = Work::default();
+    let variables = [("body", Variable::from(&body))];
+    for _ in 0..3 {
+        let result = burns.evaluate_within(&variables, &mut work);
+        assert_eq!(result, Err(NotEvaluated::TooMuchWork));
+        assert_eq!(
+            light.evaluate_within(&variables, &mut work),
+            Ok(json!(true))
+        );
+    }
+    assert!(!work.is_spent());
+    assert!(burns.evaluate_within(&variables, &mut work).is_err());
+    assert!(work.is_spent());
+    assert!(light.evaluate_within(&variables, &mut work).is_err());
+    let read = read_json(&RawValue::from_string("1".to_owned()).unwrap(), &mut work);
+    assert_eq!(read, Err(NotEvaluated::TooMuchWork));
+    assert_eq!(light.evaluate(&variables), Ok(json!(true)));
+}
+
+/// The library goes through the keys of a map in any order, and two replicas have to give the same answer.
+#[test]
+fn the_keys_of_a_map_come_in_one_order() {
+    let names: Vec<_> = (0..50).map(|index| format!("k{index:02}")).collect();
+    let map: serde_json::Map<_, _> = names.iter().map(|it| (it.clone(), json!(1))).collect();
+    let body = json!({ "map": map });
+    assert_eq!(evaluated("body.map.map(k, k)", &body), Ok(json!(names)));
+    assert_eq!(
+        evaluated("body.map.filter(k, k != 'k00')[0]", &body),
+        Ok(json!("k01"))
+    );
+    assert_eq!(
+        evaluated("{2: 'a', 10: 'b', -1: 'c'}.map(k, k)", &body),
+        Ok(json!([-1, 2, 10]))
+    );
+    assert_eq!(
+        evaluated("body.map.all(k, body.map[k] == 1)", &body),
+        Ok(json!(true))
+    );
+}
+
+#[test]
+fn values_of_two_types_are_not_equal_and_not_compared() {
+    let body = json!({"critical": "1", "none": null});
+    for (source, expected) in [
+        ("body.critical == 1", false),
+        ("body.critical != 1", true),
+        ("type(body.critical) == int && body.critical != 1", false),
+        ("body.none == 0", false),
+        ("1 == 1.0", true),
+    ] {
+        assert_eq!(evaluated(source, &body), Ok(json!(expected)), "{source}");
+    }
+    for source in ["body.critical < 1", "body.critical + 1", "body.none < 1"] {
+        assert!(evaluated(source, &body).is_err(), "{source}");
+    }
 }
 
 #[test]

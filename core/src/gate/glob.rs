@@ -75,6 +75,11 @@ impl Glob {
         })
     }
 
+    /// The text that alone matches; `None` for a pattern with a wildcard.
+    pub fn literal(&self) -> Option<&str> {
+        self.tokens.is_empty().then_some(&*self.prefix)
+    }
+
     /// Whether the whole of `text` matches. Takes at most pattern × text steps for every pattern.
     pub fn matches(&self, text: &str) -> bool {
         let Some(text) = text.strip_prefix(self.prefix.as_str()) else {

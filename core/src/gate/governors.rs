@@ -51,6 +51,15 @@ impl Policy {
         self.approvals().next().is_some()
     }
 
+    /// Whether the policy bounds the age of scans.
+    pub fn bounds_scan_ages(&self) -> bool {
+        let mut requirements = self.requirements.iter();
+        requirements.any(|named| match &named.requirement {
+            Requirement::Vulnerabilities(rule) => rule.bounds_ages(),
+            _ => false,
+        })
+    }
+
     /// The requirements `approvals`.
     pub(super) fn approvals(&self) -> impl Iterator<Item = &Approvals> {
         let requirements = self.requirements.iter();

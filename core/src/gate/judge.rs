@@ -63,9 +63,11 @@ pub fn evidence_to_keep(
         .map(|(image, pin)| ImageUnderReview::new(promotion, evidence, governing, image, pin))
         .collect();
     let mut kept = EvidenceToKeep::default();
+    let waivers = Waivers::new(promotion, evidence, governing);
     let certain = governing.policies.iter();
     let certain = certain.filter(|(_, certainty)| *certainty == Certainty::Certain);
     for (policy, _) in certain {
+        kept.add(waivers.to_keep(policy));
         for entry in PolicyEntry::all_of(policy, governing) {
             let requirement = &entry.named.requirement;
             let Scope::Image(rule) = requirement.scope() else {

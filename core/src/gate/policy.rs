@@ -201,11 +201,8 @@ impl NamespaceMatch {
         }
     }
 
-    pub(super) fn covers(
-        &self,
-        namespace: &str,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> Match {
+    /// Whether a policy with this match governs what is in a namespace; `labels` are those of the namespace, if known.
+    pub fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> Match {
         if self.names.is_empty() && self.selector.is_none() {
             return Match::Matches;
         }

@@ -405,6 +405,7 @@ mod tests {
             complied: BTreeSet::new(),
             by: AdmittedBy::Audit,
             environments: BTreeSet::new(),
+            ages_judged: BTreeSet::new(),
             source: None,
             at: Timestamp::UNIX_EPOCH,
         });

@@ -30,8 +30,10 @@ pub struct RecordEntry {
     pub complied: BTreeSet<String>,
     /// Why it was admitted.
     pub by: AdmittedBy,
-    /// The environments of the policies that allowed it.
+    /// The environments of the policies that allowed it and require approvals.
     pub environments: BTreeSet<String>,
+    /// The names of the policies that allowed it and found its scans recent enough.
+    pub ages_judged: BTreeSet<String>,
     /// The source that verified provenance names.
     pub source: Option<RecordedSource>,
     /// When it was admitted.
@@ -82,6 +84,8 @@ pub struct ImageRecords {
     pub entries: Vec<Arc<RecordEntry>>,
     /// The environments in which its digest was admitted by a policy that requires approvals, complied and ran, in any namespace.
     pub environments: BTreeSet<String>,
+    /// The policies that found the scans of its digest recent enough, where it complied and ran, in any namespace.
+    pub ages_judged: BTreeSet<String>,
     /// Every digest with which the reference was admitted in this namespace; a node may still have each of them.
     pub admitted: BTreeSet<Digest>,
 }
@@ -253,6 +257,7 @@ mod tests {
             complied: ["p".to_owned()].into(),
             by: AdmittedBy::Policy,
             environments: BTreeSet::new(),
+            ages_judged: BTreeSet::new(),
             source: None,
             at: now() - jiff::SignedDuration::from_hours(24 * days_ago),
         }

@@ -98,6 +98,8 @@ pub struct KeptRejection {
     pub environment: String,
     /// The only namespace that it is about; `None` for all.
     pub namespace: Option<String>,
+    /// The declaration of an emergency change that it is about; `None` for the digest in general.
+    pub emergency: Option<Digest>,
     /// The name of the person in the people directory.
     pub person: String,
     /// When it was given: the latest verified time of the statement, or the creation of the resource.
@@ -149,7 +151,7 @@ impl KeptAuthors {
 /// turn a denial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EvidenceToKeep {
-    /// Rejections by people who may approve, each with its digest. Their names are empty.
+    /// Rejections by people who may approve, or who may agree to an emergency change, each with its digest. Their names are empty.
     pub rejections: Vec<(Digest, KeptRejection)>,
     /// Authors, with the statements that name them.
     pub authors: BTreeMap<Digest, KeptAuthors>,
@@ -175,20 +177,21 @@ impl EvidenceToKeep {
 }
 
 impl World {
-    /// Whether the cluster keeps a rejection by this person that is as recent.
-    pub(super) fn keeps_rejection(&self, digest: &Digest, rejection: &KeptRejection) -> bool {
-        let kept = self.rejections.get(digest).into_iter().flatten();
-        let same = |kept: &&KeptRejection| {
-            let about = |it: &KeptRejection| {
-                (
-                    it.environment.clone(),
-                    it.namespace.clone(),
-                    it.person.clone(),
-                )
-            };
-            about(kept) == about(rejection)
-        };
-        kept.filter(same).any(|kept| kept.at >= rejection.at)
+    /// Whether the cluster keeps this rejection by this person; where its time is verified (`is_timed`), one that is as recent.
+    pub(super) fn keeps_rejection(
+        &self,
+        digest: &Digest,
+        rejection: &KeptRejection,
+        is_timed: bool,
+    ) -> bool {
+        let mut kept = self.rejections.get(digest).into_iter().flatten();
+        kept.any(|kept| {
+            kept.environment == rejection.environment
+                && kept.namespace == rejection.namespace
+                && kept.emergency == rejection.emergency
+                && kept.person == rejection.person
+                && (!is_timed || kept.at >= rejection.at)
+        })
     }
 
     /// Whether the cluster keeps all of these authors.

@@ -12,7 +12,7 @@ use super::asked::Used;
 use super::format::{ApprovalSpec, EvidenceSpec, HowSpec, Spec};
 use super::load::{Piece, TestFact, What};
 use super::resolve::SuiteReader;
-use super::{people, provenance, scans};
+use super::{people, provenance, scans, statements};
 use crate::cli::world;
 use crate::oci::{Layout, Repository};
 
@@ -64,6 +64,9 @@ impl SuiteReader<'_> {
             attestation,
             provenance,
             scan,
+            vex,
+            sbom,
+            verification_summary,
             approval,
             rejection,
             change_record,
@@ -77,6 +80,9 @@ impl SuiteReader<'_> {
             attestation.is_some(),
             provenance.is_some(),
             scan.is_some(),
+            vex.is_some(),
+            sbom.is_some(),
+            verification_summary.is_some(),
             approval.is_some(),
             rejection.is_some(),
             change_record.is_some(),
@@ -86,10 +92,10 @@ impl SuiteReader<'_> {
             unavailable.is_some(),
         ];
         if given.iter().filter(|given| **given).count() != 1 {
-            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `scan`, `approval`, `rejection`, `changeRecord`, `emergency`, `layout`, `bundles` and `unavailable`");
+            self.refuse(here.clone(), "expected one of `signature`, `attestation`, `provenance`, `scan`, `vex`, `sbom`, `verificationSummary`, `approval`, `rejection`, `changeRecord`, `emergency`, `layout`, `bundles` and `unavailable`");
             return Vec::new();
         }
-        if let Some((field, how, what)) = self.signed(item, test, at) {
+        if let Some((field, how, what)) = self.signed(item, to, test, at) {
             let here = here.key(field);
             return match what {
                 Ok(what) => vec![self.fact(&how, what, test, at, &here)],
@@ -124,6 +130,7 @@ impl SuiteReader<'_> {
     fn signed<'a>(
         &self,
         item: &'a EvidenceSpec,
+        to: &[(Repository, Digest)],
         test: &Spec,
         at: Timestamp,
     ) -> Option<(&'static str, HowSpec<'a>, Result<What, String>)> {
@@ -148,6 +155,13 @@ impl SuiteReader<'_> {
             )
         } else if let Some(written) = &item.scan {
             ("scan", written.how(), scans::expand(written, at))
+        } else if let Some(written) = &item.vex {
+            ("vex", written.how(), statements::vex(written, at))
+        } else if let Some(written) = &item.sbom {
+            ("sbom", written.how(), Ok(statements::bill(written)))
+        } else if let Some(written) = &item.verification_summary {
+            let predicate = statements::summary(written, at, to);
+            ("verificationSummary", written.how(), predicate)
         } else if let Some(written) = &item.approval {
             ("approval", written.how(), self.decided(written, "approved"))
         } else if let Some(written) = &item.rejection {

@@ -247,6 +247,12 @@ pub(super) struct EvidenceSpec {
     pub(super) provenance: Option<ProvenanceSpec>,
     /// A vulnerability scan, in a short form.
     pub(super) scan: Option<ScanSpec>,
+    /// An OpenVEX document, in a short form.
+    pub(super) vex: Option<VexSpec>,
+    /// An SBOM, in a short form.
+    pub(super) sbom: Option<BillSpec>,
+    /// A verification summary (SLSA VSA), in a short form.
+    pub(super) verification_summary: Option<SummarySpec>,
     /// An approval of a person.
     pub(super) approval: Option<ApprovalSpec>,
     /// A rejection of a person.
@@ -388,6 +394,80 @@ pub(super) enum Scanner {
     #[default]
     Trivy,
     Grype,
+}
+
+signed! {
+    /// An OpenVEX document about the image that carries it, of the time when it is signed.
+    VexSpec {
+        /// What it says.
+        statements: Vec<VexStatementSpec>,
+    }
+}
+
+/// A statement about one vulnerability.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VexStatementSpec {
+    /// The id, such as `CVE-2026-1234`.
+    pub(super) id: String,
+    /// What it says of the vulnerability.
+    pub(super) status: VexStatusSpec,
+    /// Why the image is not affected, such as `component_not_present`.
+    pub(super) justification: Option<String>,
+}
+
+/// A status, as OpenVEX writes it.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum VexStatusSpec {
+    NotAffected,
+    Affected,
+    Fixed,
+    UnderInvestigation,
+}
+
+signed! {
+    /// An SBOM.
+    BillSpec {
+        /// Its format; `spdx` when absent.
+        #[serde(default)]
+        format: BillFormat,
+        /// The package URLs of its packages, such as `pkg:npm/event-stream@3.3.6`.
+        packages: Vec<String>,
+    }
+}
+
+/// A format of SBOMs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum BillFormat {
+    #[default]
+    Spdx,
+    Cyclonedx,
+}
+
+signed! {
+    /// A verification summary: what a verifier, such as the gate of staging, concluded when it signed.
+    SummarySpec {
+        /// The id of the verifier, such as `https://staging.example.com/promotion-gate`.
+        verifier: String,
+        /// Whether the result is `FAILED`; otherwise it is `PASSED`.
+        #[serde(default)]
+        failed: bool,
+        /// The resource that was verified; the repository of the image when absent.
+        resource: Option<String>,
+        /// The levels that were reached, such as `SLSA_BUILD_LEVEL_3`.
+        #[serde(default)]
+        levels: Vec<String>,
+        /// The URI of the policy that was applied.
+        policy: Option<String>,
+        /// Of a summary by a gate: the environment.
+        environment: Option<String>,
+        /// Of a summary by a gate: the name of the cluster.
+        cluster: Option<String>,
+        /// Of a summary by a gate: how long the image had run there, such as `24h`.
+        ran_for: Option<String>,
+    }
 }
 
 signed! {

@@ -96,6 +96,7 @@ impl SuiteReader<'_> {
                     name: format!("rejection-{}", index + 1),
                     environment: environment.clone(),
                     namespace: None,
+                    emergency: None,
                     person: given.by.clone(),
                     at: before.unwrap_or(at),
                     reason: given.reason.clone(),
@@ -225,6 +226,7 @@ impl Kept {
                 let is_of_digest = entry.digest.is_some() && entry.digest.as_ref() == pin.digest();
                 if is_of_digest && entry.by == AdmittedBy::Policy && !entry.complied.is_empty() {
                     own.environments.extend(entry.environments.iter().cloned());
+                    own.ages_judged.extend(entry.ages_judged.iter().cloned());
                 }
                 if is_of_digest || image.reference.digest().is_none() {
                     own.entries.push(Arc::clone(&entry));
@@ -257,6 +259,7 @@ impl GivenEntry {
             complied: self.complied.clone(),
             by: self.by,
             environments: self.environments.clone(),
+            ages_judged: self.complied.clone(),
             source: self.source.clone(),
             at: at.saturating_sub(self.ago).unwrap_or(at),
         }

@@ -37,13 +37,13 @@ pub(super) fn expand(written: &ScanSpec, at: Timestamp) -> Result<(&'static str,
 }
 
 /// When the scan is signed, and made. What is wrong with the times is said where they are signed.
-fn signed_at(how: &HowSpec<'_>, at: Timestamp) -> Timestamp {
+pub(super) fn signed_at(how: &HowSpec<'_>, at: Timestamp) -> Timestamp {
     let given = how.at.and_then(|at| at.parse().ok());
     let ago = how.ago.and_then(|ago| ago.parse().ok());
     given.or(ago.map(|ago| before(at, ago))).unwrap_or(at)
 }
 
-fn before(at: Timestamp, ago: Age) -> Timestamp {
+pub(super) fn before(at: Timestamp, ago: Age) -> Timestamp {
     at.saturating_sub(ago.duration()).unwrap_or(at)
 }
 

@@ -444,7 +444,7 @@ fn vulnerabilities() -> impl Strategy<Value = Value> {
     let severity = select(vec!["Medium", "Critical"]);
     let age = prop::option::weighted(0.5, Just("1d"));
     let scanners = prop::option::weighted(0.2, Just(json!(["trivy", "grype"])));
-    let vex = prop::option::weighted(0.4, Just(keyless(json!({"glob": "*@example.com"}), "Log")));
+    let vex = prop::option::weighted(0.8, Just(keyless(json!({"glob": "*@example.com"}), "Log")));
     let all = (signed_by, severity, age, scanners, vex);
     all.prop_map(|(signed_by, severity, age, scanners, vex)| {
         let mut parameters = json!({"signedBy": signed_by, "maximumSeverity": severity});
@@ -647,7 +647,7 @@ fn emergency() -> impl Strategy<Value = Value> {
         json!([{"person": "rita"}, {"person": "ben"}]),
     ]);
     let rules: Vec<_> = Requirement::NAMES.to_vec();
-    let waives = prop_oneof![2 => Just(rules.clone()), 1 => subsequence(rules, 1..=3)];
+    let waives = prop_oneof![4 => Just(rules.clone()), 1 => subsequence(rules, 1..=3)];
     let unreachable = prop_oneof![3 => Just("Deny"), 1 => Just("Allow")];
     let incident = prop::option::weighted(0.4, unreachable);
     (from, waives, incident).prop_map(|(from, waives, unreachable)| {
@@ -709,7 +709,7 @@ fn spec() -> impl Strategy<Value = Value> {
     let requirements = prop::collection::vec(requirement(), 1..3);
     let index = prop::bool::weighted(0.7);
     let tags = any::<bool>();
-    let emergency = prop::option::weighted(0.7, emergency());
+    let emergency = prop::option::weighted(0.9, emergency());
     (
         matching(),
         enforcement,
@@ -764,7 +764,7 @@ fn attached_to(subject: &Subject) -> impl Strategy<Value = Arc<ImageEvidence>> +
     let usual = one_more.prop_map(move |more| [usual.clone(), more].concat());
     let some = (
         some,
-        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 3 => usual],
+        prop_oneof![1 => Just(Vec::new()), 1 => subsequence(emergencies, 0..=4), 6 => usual],
     );
     let some = some.prop_map(|(some, emergencies)| [some, emergencies].concat());
     let unsupported = ["referrers", "tags"].map(|place| Unavailability(place.to_owned()));
@@ -852,6 +852,7 @@ fn history() -> impl Strategy<Value = History> {
 
 /// The records of the images of a promotion.
 fn records(history: History, promotion: &Promotion) -> Records {
+    let policies = || -> BTreeSet<String> { (0..3).map(|it| format!("policy-{it}")).collect() };
     let entry = |digest: Option<&Digest>, template: &[u8], days: i64| {
         Arc::new(RecordEntry {
             digest: digest.cloned(),
@@ -860,12 +861,13 @@ fn records(history: History, promotion: &Promotion) -> Records {
             template: Digest::sha256(template),
             observed: true,
             running: true,
-            complied: (0..3).map(|index| format!("policy-{index}")).collect(),
+            complied: policies(),
             by: match history {
                 History::RanBeforeByWaiver => AdmittedBy::Waiver,
                 _ => AdmittedBy::Policy,
             },
             environments: BTreeSet::from(["production".to_owned()]),
+            ages_judged: policies(),
             source: None,
             at: promotion.at - SignedDuration::from_hours(24 * days),
         })
@@ -877,6 +879,10 @@ fn records(history: History, promotion: &Promotion) -> Records {
             environments: match history {
                 History::RanBeforeByWaiver => BTreeSet::new(),
                 _ => BTreeSet::from(["production".to_owned()]),
+            },
+            ages_judged: match history {
+                History::RanBeforeByWaiver => BTreeSet::new(),
+                _ => policies(),
             },
             ..ImageRecords::default()
         },
@@ -907,6 +913,7 @@ pub fn rejection() -> KeptRejection {
         name: "by-ben".to_owned(),
         environment: "production".to_owned(),
         namespace: None,
+        emergency: None,
         person: "ben".to_owned(),
         at: Timestamp::now(),
         reason: None,

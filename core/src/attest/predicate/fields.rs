@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 
 use jiff::Timestamp;
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess,
+    SeqAccess, Visitor,
 };
 
 use crate::attest::unaccepted::{MALFORMED_PREDICATE, TOO_LARGE, UnacceptedReason};
@@ -18,7 +19,7 @@ use crate::strict_json::is_same_key;
 const TOO_MANY: &str = "more than ";
 
 /// An object of which some fields have a meaning.
-pub(super) trait ReadFields: Default {
+pub(in crate::attest) trait ReadFields: Default {
     /// The keys with a meaning; at most 64.
     const NAMES: &'static [&'static str];
 
@@ -30,8 +31,38 @@ pub(super) trait ReadFields: Default {
     ) -> Result<(), A::Error>;
 }
 
+/// Declares a struct of which each field is the value of one key.
+macro_rules! known_fields {
+    ($(#[$of_struct:meta])* $visible:vis struct $name:ident {
+        $($(#[$of_field:meta])* $key:literal => $of:vis $field:ident: $value:ty,)*
+    }) => {
+        $(#[$of_struct])*
+        #[derive(Default)]
+        $visible struct $name {
+            $($(#[$of_field])* $of $field: $value,)*
+        }
+
+        impl $crate::attest::predicate::fields::ReadFields for $name {
+            const NAMES: &'static [&'static str] = &[$($key),*];
+
+            fn read<'de, A: serde::de::MapAccess<'de>>(
+                &mut self,
+                name: &'static str,
+                entries: &mut A,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $($key => self.$field = entries.next_value()?,)*
+                    _ => {}
+                }
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use known_fields;
+
 /// Reads a predicate from JSON. An error names the field.
-pub(super) fn read<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, UnacceptedReason> {
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, UnacceptedReason> {
     if let Ok(read) = serde_json::from_str(text) {
         return Ok(read);
     }
@@ -56,7 +87,7 @@ pub(super) fn too_many<E: de::Error>(most: usize, what: &str) -> E {
 
 /// A value that is read from an object with [`ReadFields`].
 #[derive(Default)]
-pub(super) struct Known<T>(pub(super) T);
+pub(in crate::attest) struct Known<T>(pub(in crate::attest) T);
 
 impl<'de, T: ReadFields> Deserialize<'de> for Known<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Known<T>, D::Error> {
@@ -123,17 +154,20 @@ impl Visitor<'_> for KeyAmong {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let at = self.0.iter().position(|name| *name == key);
-        match self
-            .0
-            .iter()
-            .find(|name| at.is_none() && is_same_key(key, name))
-        {
+        let KeyAmong(names) = self;
+        if let Some(at) = names.iter().position(|name| *name == key) {
+            return Ok(Some(at));
+        }
+        // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
+        let is_ascii = key.is_ascii();
+        let may_be = |name: &&&str| !is_ascii || name.len() == key.len();
+        let mut same = names.iter().filter(may_be);
+        match same.find(|name| is_same_key(key, name)) {
             Some(name) => Err(E::custom(format!(
                 "the key `{}` is `{name}` in another case",
                 key.escape_debug()
             ))),
-            None => Ok(at),
+            None => Ok(None),
         }
     }
 }
@@ -195,6 +229,16 @@ impl<'de> Deserialize<'de> for IsGiven {
     }
 }
 
+/// Whether a key is there, with any value.
+#[derive(Clone, Copy, Default)]
+pub(super) struct IsThere(pub(super) bool);
+
+impl<'de> Deserialize<'de> for IsThere {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<IsThere, D::Error> {
+        IgnoredAny::deserialize(from).map(|_| IsThere(true))
+    }
+}
+
 /// An instant with its offset. An empty text, `null` and the year 1 (Go's zero time) are none.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Instant(pub(super) Option<Timestamp>);
@@ -214,38 +258,86 @@ impl<'de> Deserialize<'de> for Instant {
     }
 }
 
-/// A list of at most `MOST` items. `null` is an empty list, as Go writes it.
-pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
+/// A value that is there; unlike for `Option`, `null` is one too where its type reads it.
+#[derive(Default)]
+pub(super) struct Given<T>(pub(super) Option<T>);
 
-impl<T, const MOST: usize> Default for List<T, MOST> {
-    fn default() -> List<T, MOST> {
-        List(Vec::new())
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Given<T>, D::Error> {
+        T::deserialize(from).map(|value| Given(Some(value)))
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<List<T, MOST>, D::Error> {
-        struct Items<T, const MOST: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
-            type Value = List<T, MOST>;
+/// What is made of the items of a list.
+pub(super) trait Gather: Default {
+    type Item: DeserializeOwned;
+
+    /// Adds an item.
+    fn add<E: de::Error>(&mut self, item: Self::Item) -> Result<(), E>;
+}
+
+/// A list, of which the items are gathered while it is read. `null` is an empty list, as Go writes it.
+#[derive(Default)]
+pub(super) struct Gathered<G>(pub(super) G);
+
+impl<'de, G: Gather> Deserialize<'de> for Gathered<G> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Gathered<G>, D::Error> {
+        struct Items<G>(PhantomData<G>);
+        impl<'de, G: Gather> Visitor<'de> for Items<G> {
+            type Value = G;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<List<T, MOST>, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = from.next_element()? {
-                    if items.len() == MOST {
-                        return Err(too_many(MOST, "entries"));
-                    }
-                    items.push(item);
-                }
-                Ok(List(items))
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<G, A::Error> {
+                gather(items)
             }
-            fn visit_unit<E>(self) -> Result<List<T, MOST>, E> {
-                Ok(List::default())
+            fn visit_unit<E>(self) -> Result<G, E> {
+                Ok(G::default())
             }
         }
-        from.deserialize_any(Items::<T, MOST>(PhantomData))
+        from.deserialize_any(Items(PhantomData)).map(Gathered)
+    }
+}
+
+/// Gathers the items of a list.
+pub(super) fn gather<'de, G: Gather, A: SeqAccess<'de>>(mut items: A) -> Result<G, A::Error> {
+    let mut all = G::default();
+    while let Some(item) = items.next_element()? {
+        all.add(item)?;
+    }
+    Ok(all)
+}
+
+/// At most `MOST` items.
+pub(super) struct Most<T, const MOST: usize>(pub(super) Vec<T>);
+
+/// A list of at most `MOST` items.
+pub(super) type List<T, const MOST: usize> = Gathered<Most<T, MOST>>;
+
+impl<T, const MOST: usize> Default for Most<T, MOST> {
+    fn default() -> Most<T, MOST> {
+        Most(Vec::new())
+    }
+}
+
+impl<T: DeserializeOwned, const MOST: usize> Gather for Most<T, MOST> {
+    type Item = T;
+
+    fn add<E: de::Error>(&mut self, item: T) -> Result<(), E> {
+        if self.0.len() == MOST {
+            return Err(too_many(MOST, "entries"));
+        }
+        self.0.push(item);
+        Ok(())
+    }
+}
+
+impl<T, const MOST: usize> IntoIterator for Gathered<Most<T, MOST>> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.0.into_iter()
     }
 }
 
@@ -253,25 +345,10 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
 mod tests {
     use super::*;
 
-    #[derive(Default)]
-    struct Pair {
-        a: Text<4>,
-        b: List<Instant, 2>,
-    }
-
-    impl ReadFields for Pair {
-        const NAMES: &'static [&'static str] = &["a", "bk"];
-
-        fn read<'de, A: MapAccess<'de>>(
-            &mut self,
-            name: &'static str,
-            entries: &mut A,
-        ) -> Result<(), A::Error> {
-            match name {
-                "a" => self.a = entries.next_value()?,
-                _ => self.b = entries.next_value()?,
-            }
-            Ok(())
+    known_fields! {
+        struct Pair {
+            "a" => a: Text<4>,
+            "bk" => b: List<Instant, 2>,
         }
     }
 
@@ -288,7 +365,7 @@ mod tests {
                 .as_str(),
         )
         .unwrap_or_default();
-        assert_eq!((&*read.a.0, read.b.0.len()), ("x\u{fffd}y", 2));
+        assert_eq!((&*read.a.0, read.b.0.0.len()), ("x\u{fffd}y", 2));
         for (text, place) in [
             (r#"{"a": "x", "a": "y"}"#, "appears twice"),
             (r#"{"A": "x"}"#, "in another case"),

@@ -3,7 +3,7 @@
 mod approval;
 mod change;
 mod emergency;
-mod fields;
+pub(in crate::attest) mod fields;
 mod openvex;
 mod provenance;
 mod purl;
@@ -12,6 +12,7 @@ mod scan;
 mod strict;
 mod verification_summary;
 
+use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use super::COSIGN_SIGN;
@@ -28,11 +29,13 @@ pub use emergency::{
 };
 pub use openvex::{VexDocument, VexProduct, VexStatement, VexStatus, is_vex};
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
-pub use purl::PackageUrl;
+pub use purl::{
+    PackageName, PackageUrl, is_package_url, name_and_version, usual_name, usual_version,
+};
 pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
 pub use scan::{
     MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
-    VulnerabilitySeverity, is_scan,
+    VulnerabilitySeverity, is_cve, is_scan,
 };
 pub use verification_summary::{
     SummaryPolicy, SummaryResult, SummaryVerifier, VerificationSummary,
@@ -73,6 +76,18 @@ pub fn rule_of(predicate_type: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether only some fields of a predicate have a meaning. Its reader then checks these itself, and nothing else uses the others.
+pub(super) fn is_read_by_known_fields(predicate_type: &str) -> bool {
+    is_scan(predicate_type) || is_sbom(predicate_type) || is_vex(predicate_type)
+}
+
+/// Whether a predicate of this type could deny something, so that one that cannot be read counts as [`Predicate::Unreadable`].
+pub(super) fn could_hurt(predicate_type: &str) -> bool {
+    let by_people = is_approval(predicate_type) || is_emergency(predicate_type);
+    let of_image = is_scan(predicate_type) || is_sbom(predicate_type) || is_vex(predicate_type);
+    by_people || of_image || is_change(predicate_type)
+}
+
 /// The most bytes of a predicate of which more than some fields are kept (4 MiB).
 const MAXIMUM_BYTES: usize = 4 << 20;
 
@@ -107,6 +122,22 @@ pub enum Predicate {
 }
 
 impl Predicate {
+    /// Reads the next value of a statement as its predicate, if it is of a type that can be large.
+    pub(super) fn next<'de, A: MapAccess<'de>>(
+        predicate_type: &str,
+        entries: &mut A,
+    ) -> Result<Option<Predicate>, A::Error> {
+        if is_scan(predicate_type) {
+            let read = VulnerabilityScan::of(predicate_type, entries.next_value()?);
+            return Ok(Some(readable(read, Predicate::Scan)));
+        }
+        if is_sbom(predicate_type) {
+            let read = SoftwareBill::of(predicate_type, entries.next_value()?);
+            return Ok(Some(readable(read, Predicate::Sbom)));
+        }
+        Ok(None)
+    }
+
     pub(super) fn read(
         predicate_type: &str,
         predicate: Option<&RawValue>,
@@ -120,7 +151,10 @@ impl Predicate {
             let read = SoftwareBill::read(predicate_type, text);
             return Ok(readable(read, Predicate::Sbom));
         }
-        bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES)?;
+        match bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES) {
+            Err(why) if could_hurt(predicate_type) => return Ok(Predicate::Unreadable(why)),
+            within => within?,
+        }
         let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
             "https://slsa.dev/provenance/v0.2" => SlsaProvenance::v0_2(text).map(provenance),
@@ -154,7 +188,7 @@ impl Predicate {
     }
 
     /// Whether the gate can deny because of it: a rejection, the end of an emergency change, what may be one, who the authors are,
-    /// and what a scanner found.
+    /// what a scanner found, what a VEX document takes back, and which packages an SBOM lists.
     pub fn can_hurt(&self) -> bool {
         match self {
             Predicate::Approval(approval) => approval.decision == ApprovalDecision::Rejected,
@@ -163,12 +197,20 @@ impl Predicate {
             | Predicate::Change(_)
             | Predicate::EmergencyClosure(_)
             | Predicate::Scan(_)
+            | Predicate::Sbom(_)
             | Predicate::Unreadable(_) => true,
-            Predicate::Sbom(_)
-            | Predicate::EmergencyChange(_)
+            Predicate::EmergencyChange(_)
             | Predicate::EmergencyReview(_)
             | Predicate::VerificationSummary(_)
             | Predicate::Other(_) => false,
+        }
+    }
+
+    /// The part of it that can hurt; `None` if that is all of it, or if it is not made of parts.
+    pub(super) fn only_what_can_hurt(&self) -> Option<Predicate> {
+        match self {
+            Predicate::Vex(document) => Some(Predicate::Vex(Box::new(document.harmful()))),
+            _ => None,
         }
     }
 
@@ -226,6 +268,12 @@ mod tests {
             (
                 "https://promotion-gate.dev/emergency-closure/v2",
                 "{}".to_owned(),
+                true,
+            ),
+            ("https://spdx.dev/Document", "{}".to_owned(), true),
+            (
+                Approval::TYPE,
+                format!("\"{}\"", "x".repeat(MAXIMUM_BYTES)),
                 true,
             ),
             (EmergencyChange::TYPE, declaration, false),

@@ -1,9 +1,11 @@
 //! The predicate `https://openvex.dev/ns`: an OpenVEX document of version 0.2, which says which vulnerabilities affect a product.
 
-use jiff::Timestamp;
-use serde::de::{self, Deserialize, Deserializer, MapAccess};
+use std::collections::BTreeMap;
 
-use super::fields::{self, Instant, IsGiven, Known, List, ReadFields, Text};
+use jiff::Timestamp;
+use serde::de::{self, Deserialize, Deserializer};
+
+use super::fields::{self, Instant, IsGiven, Known, List, Text, known_fields};
 use super::purl::PackageUrl;
 use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason};
 use crate::gate::Digest;
@@ -98,7 +100,7 @@ impl VexDocument {
             return Err(UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why));
         }
         let of_document = [written.updated.0, written.timestamp.0];
-        let statements = written.statements.0.into_iter().enumerate();
+        let statements = written.statements.into_iter().enumerate();
         let statements = statements.map(|(index, Known(statement))| {
             statement.read(of_document).map_err(|why| {
                 let why = format!("the predicate cannot be read: `statements[{index}]`: {why}");
@@ -113,6 +115,40 @@ impl VexDocument {
     /// Whether a statement of it can take back what another one says.
     pub fn can_hurt(&self) -> bool {
         self.statements.iter().any(|it| !it.status.is_harmless())
+    }
+
+    /// The statements that can take back what another one says.
+    pub(super) fn harmful(&self) -> VexDocument {
+        let harmful = self.statements.iter().filter(|it| !it.status.is_harmless());
+        VexDocument {
+            statements: harmful.cloned().collect(),
+        }
+    }
+
+    /// Whether this document, signed at `signed`, says again everything harmful that another one says, signed at `before`: about the
+    /// same vulnerability and products, at the same time or later, and no better.
+    pub fn takes_back_all_of(
+        &self,
+        signed: Timestamp,
+        other: &VexDocument,
+        before: Timestamp,
+    ) -> bool {
+        let mut said: BTreeMap<&[Box<str>], Vec<&VexStatement>> = BTreeMap::new();
+        for it in self.statements.iter().filter(|it| !it.status.is_harmless()) {
+            said.entry(&it.ids).or_default().push(it);
+        }
+        let is_said = |old: &VexStatement| {
+            let mut same = said.get(&*old.ids).into_iter().flatten();
+            same.any(|new| {
+                let (at, at_before) = (signed.min(new.at), before.min(old.at));
+                new.products == old.products && (at, new.status) >= (at_before, old.status)
+            })
+        };
+        let mut harmful = other
+            .statements
+            .iter()
+            .filter(|it| !it.status.is_harmless());
+        harmful.all(is_said)
     }
 
     /// The approximate size in memory, in bytes.
@@ -132,76 +168,31 @@ impl VexDocument {
     }
 }
 
-#[derive(Default)]
-struct WrittenDocument {
-    context: Text<ID>,
-    timestamp: Instant,
-    updated: Instant,
-    statements: List<Known<WrittenStatement>, STATEMENTS>,
-}
-
-impl ReadFields for WrittenDocument {
-    const NAMES: &'static [&'static str] = &["@context", "timestamp", "last_updated", "statements"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "@context" => self.context = entries.next_value()?,
-            "timestamp" => self.timestamp = entries.next_value()?,
-            "last_updated" => self.updated = entries.next_value()?,
-            _ => self.statements = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenDocument {
+        "@context" => context: Text<ID>,
+        "timestamp" => timestamp: Instant,
+        "last_updated" => updated: Instant,
+        "statements" => statements: List<Known<WrittenStatement>, STATEMENTS>,
     }
 }
 
-#[derive(Default)]
-struct WrittenStatement {
-    vulnerability: Known<WrittenVulnerability>,
-    timestamp: Instant,
-    updated: Instant,
-    products: List<Known<WrittenProduct>, ITEMS>,
-    status: Status,
-    justification: Text<ID>,
-    impact: IsGiven,
-}
-
-impl ReadFields for WrittenStatement {
-    const NAMES: &'static [&'static str] = &[
-        "vulnerability",
-        "timestamp",
-        "last_updated",
-        "products",
-        "status",
-        "justification",
-        "impact_statement",
-    ];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "vulnerability" => self.vulnerability = entries.next_value()?,
-            "timestamp" => self.timestamp = entries.next_value()?,
-            "last_updated" => self.updated = entries.next_value()?,
-            "products" => self.products = entries.next_value()?,
-            "status" => self.status = entries.next_value()?,
-            "justification" => self.justification = entries.next_value()?,
-            _ => self.impact = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenStatement {
+        "vulnerability" => vulnerability: Known<WrittenVulnerability>,
+        "timestamp" => timestamp: Instant,
+        "last_updated" => updated: Instant,
+        "products" => products: List<Known<WrittenProduct>, ITEMS>,
+        "status" => status: Status,
+        "justification" => justification: Text<ID>,
+        "impact_statement" => impact: IsGiven,
     }
 }
 
 impl WrittenStatement {
     fn read(self, of_document: [Option<Timestamp>; 2]) -> Result<VexStatement, &'static str> {
         let Known(vulnerability) = self.vulnerability;
-        let aliases = vulnerability.aliases.0;
+        let aliases = vulnerability.aliases;
         let ids = [vulnerability.name, vulnerability.id]
             .into_iter()
             .chain(aliases);
@@ -227,11 +218,8 @@ impl WrittenStatement {
             .flatten()
             .next()
             .ok_or("the document has no `timestamp`")?;
-        let products = self
-            .products
-            .0
-            .into_iter()
-            .map(|Known(product)| product.read());
+        let products = self.products.into_iter();
+        let products = products.map(|Known(product)| product.read());
         Ok(VexStatement {
             ids,
             products: products.collect::<Result<_, _>>()?,
@@ -262,54 +250,21 @@ impl<'de> Deserialize<'de> for Status {
     }
 }
 
-#[derive(Default)]
-struct WrittenVulnerability {
-    id: Text<ID>,
-    name: Text<ID>,
-    aliases: List<Text<ID>, ITEMS>,
-}
-
-impl ReadFields for WrittenVulnerability {
-    const NAMES: &'static [&'static str] = &["@id", "name", "aliases"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "@id" => self.id = entries.next_value()?,
-            "name" => self.name = entries.next_value()?,
-            _ => self.aliases = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenVulnerability {
+        "@id" => id: Text<ID>,
+        "name" => name: Text<ID>,
+        "aliases" => aliases: List<Text<ID>, ITEMS>,
     }
 }
 
-/// A product, or a component of one.
-#[derive(Default)]
-struct WrittenProduct {
-    id: Text<ID>,
-    identifiers: Known<WrittenIdentifiers>,
-    hashes: Known<WrittenHashes>,
-    subcomponents: List<Known<WrittenComponent>, ITEMS>,
-}
-
-impl ReadFields for WrittenProduct {
-    const NAMES: &'static [&'static str] = &["@id", "identifiers", "hashes", "subcomponents"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "@id" => self.id = entries.next_value()?,
-            "identifiers" => self.identifiers = entries.next_value()?,
-            "hashes" => self.hashes = entries.next_value()?,
-            _ => self.subcomponents = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// A product, or a component of one.
+    struct WrittenProduct {
+        "@id" => id: Text<ID>,
+        "identifiers" => identifiers: Known<WrittenIdentifiers>,
+        "hashes" => hashes: Known<WrittenHashes>,
+        "subcomponents" => subcomponents: List<Known<WrittenComponent>, ITEMS>,
     }
 }
 
@@ -328,7 +283,7 @@ impl WrittenProduct {
             let digest = format!("sha256:{hash}").parse();
             digests.push(digest.map_err(|_| "`hashes.sha-256` is not a SHA-256 hash")?);
         }
-        let components = self.subcomponents.0.into_iter();
+        let components = self.subcomponents.into_iter();
         let components = components.map(|Known(it)| {
             let purl = PackageUrl::parse(&it.identifiers.0.purl.0);
             purl.or_else(|| PackageUrl::parse(&it.id.0))
@@ -340,61 +295,22 @@ impl WrittenProduct {
     }
 }
 
-#[derive(Default)]
-struct WrittenComponent {
-    id: Text<ID>,
-    identifiers: Known<WrittenIdentifiers>,
-}
-
-impl ReadFields for WrittenComponent {
-    const NAMES: &'static [&'static str] = &["@id", "identifiers"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "@id" => self.id = entries.next_value()?,
-            _ => self.identifiers = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenComponent {
+        "@id" => id: Text<ID>,
+        "identifiers" => identifiers: Known<WrittenIdentifiers>,
     }
 }
 
-#[derive(Default)]
-struct WrittenIdentifiers {
-    purl: Text<ID>,
-}
-
-impl ReadFields for WrittenIdentifiers {
-    const NAMES: &'static [&'static str] = &["purl"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        _: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        self.purl = entries.next_value()?;
-        Ok(())
+known_fields! {
+    struct WrittenIdentifiers {
+        "purl" => purl: Text<ID>,
     }
 }
 
-#[derive(Default)]
-struct WrittenHashes {
-    sha256: Text<ID>,
-}
-
-impl ReadFields for WrittenHashes {
-    const NAMES: &'static [&'static str] = &["sha-256"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        _: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        self.sha256 = entries.next_value()?;
-        Ok(())
+known_fields! {
+    struct WrittenHashes {
+        "sha-256" => sha256: Text<ID>,
     }
 }
 
@@ -518,6 +434,41 @@ mod tests {
         assert_eq!(statement(&own).at.to_string(), "2026-10-01T00:00:00Z");
         let none = json!({"vulnerability": {"name": "CVE-1"}, "status": "not_affected", "impact_statement": "x"});
         assert_eq!(statement(&none).at.to_string(), "2026-11-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_document_is_said_again_by_one_that_takes_back_as_much_no_earlier() {
+        let at = |hour: i64| Timestamp::from_second(1_900_000_000 + hour * 3600).unwrap();
+        let one = |status: &str, product: &str| {
+            let statement = json!({
+                "vulnerability": {"name": "CVE-1"}, "products": [{"@id": product}], "status": status,
+                "impact_statement": "x", "timestamp": "2200-01-01T00:00:00Z",
+            });
+            VexDocument::read(&document(&statement)).unwrap()
+        };
+        let old = one("under_investigation", "pkg:oci/app");
+        for (new, signed, is_said) in [
+            (one("under_investigation", "pkg:oci/app"), 2, true),
+            (one("affected", "pkg:oci/app"), 2, true),
+            (one("affected", "pkg:oci/app"), 1, true),
+            (one("under_investigation", "pkg:oci/app"), 0, false),
+            (one("not_affected", "pkg:oci/app"), 2, false),
+            (
+                one(
+                    "affected",
+                    &format!("pkg:oci/app@sha256:{}", "1".repeat(64)),
+                ),
+                2,
+                false,
+            ),
+        ] {
+            let said = new.takes_back_all_of(at(signed), &old, at(1));
+            assert_eq!(said, is_said, "{new:?} {signed}");
+        }
+        let harmless = one("fixed", "pkg:oci/app");
+        assert!(old.takes_back_all_of(at(0), &harmless, at(1)));
+        assert_eq!(harmless.harmful().statements.len(), 0);
+        assert_eq!(old.harmful(), old);
     }
 
     #[test]

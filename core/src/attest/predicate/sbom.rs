@@ -1,13 +1,19 @@
 //! The predicates of software bills of materials: SPDX (`https://spdx.dev/Document`, 2.2 to 3.0) and CycloneDX
 //! (`https://cyclonedx.org/bom`, 1.2 to 1.7), in JSON. Of each package, the package URL or the name is kept.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de;
 
-use super::fields::{self, Known, List, ReadFields, Text, too_many};
-use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason};
+use super::fields::{
+    self, Gather, Gathered, Known, List, ReadFields, Text, known_fields, too_many,
+};
+use super::purl::is_package_url;
+use crate::attest::unaccepted::{
+    FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason, bounded,
+};
 
 /// The most packages of a document.
 pub const MAXIMUM_PACKAGES: usize = 50_000;
@@ -68,8 +74,10 @@ pub struct SoftwareBill {
     pub format: SbomFormat,
     /// The version of the format, such as `2.3`.
     pub version: Box<str>,
-    /// The package URL of each package, or its name and version.
+    /// The package URL of each package, or its name and version; and the package URL of what the document is about, if it has one.
     pub packages: Box<[Box<str>]>,
+    /// Whether it lists no package, besides what it is about.
+    pub is_empty: bool,
 }
 
 impl SoftwareBill {
@@ -78,8 +86,15 @@ impl SoftwareBill {
     /// # Errors
     /// Why the document is not understood.
     pub fn read(predicate_type: &str, text: &str) -> Result<SoftwareBill, UnacceptedReason> {
+        SoftwareBill::of(predicate_type, fields::read(text)?)
+    }
+
+    /// Makes an SBOM of what is written.
+    pub(super) fn of(
+        predicate_type: &str,
+        Known(written): Known<WrittenBill>,
+    ) -> Result<SoftwareBill, UnacceptedReason> {
         let of_type = SbomFormat::of_type(predicate_type);
-        let Known(written): Known<WrittenBill> = fields::read(text)?;
         let refused = |why: &str| {
             let why = format!("the predicate cannot be read: {why}");
             UnacceptedReason::new(MALFORMED_PREDICATE, why)
@@ -89,12 +104,12 @@ impl SoftwareBill {
             (
                 SbomFormat::CycloneDx,
                 written.spec_version.0,
-                written.components.0,
+                written.components.0.0,
             )
         } else if let Some(version) = written.spdx_version.0.strip_prefix("SPDX-") {
-            (SbomFormat::Spdx, version.into(), written.packages.0)
-        } else if let Some(version) = written.graph.version {
-            (SbomFormat::Spdx, version, written.graph.packages.0)
+            (SbomFormat::Spdx, version.into(), written.packages.0.0)
+        } else if let Some(version) = written.graph.0.version {
+            (SbomFormat::Spdx, version, written.graph.0.packages.0)
         } else {
             return Err(refused(
                 "it is neither an SPDX nor a CycloneDX document in JSON",
@@ -122,11 +137,29 @@ impl SoftwareBill {
             );
             return Err(UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why));
         }
+        let Known(main) = written
+            .metadata
+            .and_then(|Known(it)| it.component)
+            .unwrap_or_default();
+        let mut packages = packages;
+        packages.extend(main.components.0.0);
+        let is_empty = packages.is_empty();
+        packages.extend(Some(main.purl.0).filter(|it| !it.is_empty()));
+        bounded("packages", packages.len(), MAXIMUM_PACKAGES)?;
         Ok(SoftwareBill {
             format,
             version,
             packages: packages.into(),
+            is_empty,
         })
+    }
+
+    /// Whether it lists every package of another document.
+    pub fn lists_all_of(&self, other: &SoftwareBill) -> bool {
+        self.packages == other.packages || {
+            let own: HashSet<&str> = self.packages.iter().map(|it| &**it).collect();
+            other.packages.iter().all(|it| own.contains(&**it))
+        }
     }
 
     /// The approximate size in memory, in bytes.
@@ -139,40 +172,15 @@ impl SoftwareBill {
     }
 }
 
-#[derive(Default)]
-struct WrittenBill {
-    bom_format: Text<NAME>,
-    spec_version: Text<NAME>,
-    components: Packages<Component>,
-    spdx_version: Text<NAME>,
-    packages: Packages<SpdxPackage>,
-    graph: Graph,
-}
-
-impl ReadFields for WrittenBill {
-    const NAMES: &'static [&'static str] = &[
-        "bomFormat",
-        "specVersion",
-        "components",
-        "spdxVersion",
-        "packages",
-        "@graph",
-    ];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "bomFormat" => self.bom_format = entries.next_value()?,
-            "specVersion" => self.spec_version = entries.next_value()?,
-            "components" => self.components = entries.next_value()?,
-            "spdxVersion" => self.spdx_version = entries.next_value()?,
-            "packages" => self.packages = entries.next_value()?,
-            _ => self.graph = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    pub(super) struct WrittenBill {
+        "bomFormat" => bom_format: Text<NAME>,
+        "specVersion" => spec_version: Text<NAME>,
+        "components" => components: Gathered<Packages<Component>>,
+        "metadata" => metadata: Option<Known<Metadata>>,
+        "spdxVersion" => spdx_version: Text<NAME>,
+        "packages" => packages: Gathered<Packages<SpdxPackage>>,
+        "@graph" => graph: Gathered<Graph>,
     }
 }
 
@@ -190,29 +198,15 @@ impl<T> Default for Packages<T> {
     }
 }
 
-impl<'de, T: ReadFields + AddPackages> Deserialize<'de> for Packages<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Packages<T>, D::Error> {
-        struct Items<T>(std::marker::PhantomData<T>);
-        impl<'de, T: ReadFields + AddPackages> Visitor<'de> for Items<T> {
-            type Value = Packages<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of packages")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Packages<T>, A::Error> {
-                let mut all = Packages::default();
-                while let Some(Known(item)) = items.next_element::<Known<T>>()? {
-                    item.add_to(&mut all.0);
-                    if all.0.len() > MAXIMUM_PACKAGES {
-                        return Err(too_many(MAXIMUM_PACKAGES, "packages"));
-                    }
-                }
-                Ok(all)
-            }
-            fn visit_unit<E>(self) -> Result<Packages<T>, E> {
-                Ok(Packages::default())
-            }
+impl<T: ReadFields + AddPackages> Gather for Packages<T> {
+    type Item = Known<T>;
+
+    fn add<E: de::Error>(&mut self, Known(item): Known<T>) -> Result<(), E> {
+        item.add_to(&mut self.0);
+        match self.0.len() > MAXIMUM_PACKAGES {
+            true => Err(too_many(MAXIMUM_PACKAGES, "packages")),
+            false => Ok(()),
         }
-        from.deserialize_any(Items(std::marker::PhantomData))
     }
 }
 
@@ -226,32 +220,21 @@ fn named(purl: Text<PURL>, name: &Text<NAME>, version: &Text<NAME>) -> Option<Bo
     }
 }
 
-/// A component of CycloneDX, with the components that it contains.
-#[derive(Default)]
-struct Component {
-    group: Text<NAME>,
-    name: Text<NAME>,
-    version: Text<NAME>,
-    purl: Text<PURL>,
-    components: Packages<Component>,
+known_fields! {
+    /// What a CycloneDX document says about itself: the component that it is about.
+    struct Metadata {
+        "component" => component: Option<Known<Component>>,
+    }
 }
 
-impl ReadFields for Component {
-    const NAMES: &'static [&'static str] = &["group", "name", "version", "purl", "components"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "group" => self.group = entries.next_value()?,
-            "name" => self.name = entries.next_value()?,
-            "version" => self.version = entries.next_value()?,
-            "purl" => self.purl = entries.next_value()?,
-            _ => self.components = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// A component of CycloneDX, with the components that it contains.
+    struct Component {
+        "group" => group: Text<NAME>,
+        "name" => name: Text<NAME>,
+        "version" => version: Text<NAME>,
+        "purl" => purl: Text<PURL>,
+        "components" => components: Gathered<Packages<Component>>,
     }
 }
 
@@ -261,71 +244,36 @@ impl AddPackages for Component {
             self.name = Text(format!("{}/{}", self.group.0, self.name.0).into());
         }
         packages.extend(named(self.purl, &self.name, &self.version));
-        packages.extend(self.components.0);
+        packages.extend(self.components.0.0);
     }
 }
 
-/// A package of SPDX 2.
-#[derive(Default)]
-struct SpdxPackage {
-    name: Text<NAME>,
-    version: Text<NAME>,
-    references: List<Known<SpdxReference>, REFERENCES>,
-}
-
-impl ReadFields for SpdxPackage {
-    const NAMES: &'static [&'static str] = &["name", "versionInfo", "externalRefs"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "name" => self.name = entries.next_value()?,
-            "versionInfo" => self.version = entries.next_value()?,
-            _ => self.references = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// A package of SPDX 2.
+    struct SpdxPackage {
+        "name" => name: Text<NAME>,
+        "versionInfo" => version: Text<NAME>,
+        "externalRefs" => references: List<Known<SpdxReference>, REFERENCES>,
     }
 }
 
 impl AddPackages for SpdxPackage {
     fn add_to(self, packages: &mut Vec<Box<str>>) {
-        let references = self.references.0.into_iter().map(|Known(it)| it);
+        let references = self.references.into_iter().map(|Known(it)| it);
         let purls = references.filter(|it| it.kind.0.ends_with("purl"));
         let before = packages.len();
         // A package may have several package URLs, and each of them counts.
-        packages.extend(
-            purls
-                .map(|it| it.locator.0)
-                .filter(|it| it.starts_with("pkg:")),
-        );
+        packages.extend(purls.map(|it| it.locator.0).filter(|it| is_package_url(it)));
         if packages.len() == before {
             packages.extend(named(Text::default(), &self.name, &self.version));
         }
     }
 }
 
-#[derive(Default)]
-struct SpdxReference {
-    kind: Text<NAME>,
-    locator: Text<PURL>,
-}
-
-impl ReadFields for SpdxReference {
-    const NAMES: &'static [&'static str] = &["referenceType", "referenceLocator"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "referenceType" => self.kind = entries.next_value()?,
-            _ => self.locator = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct SpdxReference {
+        "referenceType" => kind: Text<NAME>,
+        "referenceLocator" => locator: Text<PURL>,
     }
 }
 
@@ -336,87 +284,40 @@ struct Graph {
     packages: Packages<Element>,
 }
 
-impl<'de> Deserialize<'de> for Graph {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Graph, D::Error> {
-        struct Elements;
-        impl<'de> Visitor<'de> for Elements {
-            type Value = Graph;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of elements")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Graph, A::Error> {
-                let mut graph = Graph::default();
-                while let Some(Known(element)) = items.next_element::<Known<Element>>()? {
-                    if &*element.kind.0 == "CreationInfo" {
-                        let version = element.spec_version.0;
-                        if graph
-                            .version
-                            .as_ref()
-                            .is_some_and(|known| *known != version)
-                        {
-                            return Err(de::Error::custom("elements are of two versions of SPDX"));
-                        }
-                        graph.version = Some(version);
-                        continue;
-                    }
-                    element.add_to(&mut graph.packages.0);
-                    if graph.packages.0.len() > MAXIMUM_PACKAGES {
-                        return Err(too_many(MAXIMUM_PACKAGES, "packages"));
-                    }
-                }
-                Ok(graph)
-            }
+impl Gather for Graph {
+    type Item = Known<Element>;
+
+    fn add<E: de::Error>(&mut self, Known(element): Known<Element>) -> Result<(), E> {
+        if &*element.kind.0 != "CreationInfo" {
+            return self.packages.add(Known(element));
         }
-        from.deserialize_any(Elements)
+        let version = element.spec_version.0;
+        let known = self.version.as_ref();
+        if known.is_some_and(|known| *known != version) {
+            return Err(E::custom("elements are of two versions of SPDX"));
+        }
+        self.version = Some(version);
+        Ok(())
     }
 }
 
-#[derive(Default)]
-struct Element {
-    kind: Text<NAME>,
-    spec_version: Text<NAME>,
-    name: Text<NAME>,
-    version: Text<NAME>,
-    purl: Text<PURL>,
-    identifiers: List<Known<Identifier>, REFERENCES>,
-}
-
-impl ReadFields for Element {
-    const NAMES: &'static [&'static str] = &[
-        "type",
-        "specVersion",
-        "name",
-        "software_packageVersion",
-        "software_packageUrl",
-        "externalIdentifier",
-    ];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "type" => self.kind = entries.next_value()?,
-            "specVersion" => self.spec_version = entries.next_value()?,
-            "name" => self.name = entries.next_value()?,
-            "software_packageVersion" => self.version = entries.next_value()?,
-            "software_packageUrl" => self.purl = entries.next_value()?,
-            _ => self.identifiers = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct Element {
+        "type" => kind: Text<NAME>,
+        "specVersion" => spec_version: Text<NAME>,
+        "name" => name: Text<NAME>,
+        "software_packageVersion" => version: Text<NAME>,
+        "software_packageUrl" => purl: Text<PURL>,
+        "externalIdentifier" => identifiers: List<Known<Identifier>, REFERENCES>,
     }
 }
 
 impl AddPackages for Element {
     fn add_to(self, packages: &mut Vec<Box<str>>) {
-        let identifiers = self
-            .identifiers
-            .0
-            .into_iter()
-            .map(|Known(it)| it.identifier.0);
+        let identifiers = self.identifiers.into_iter();
+        let identifiers = identifiers.map(|Known(it)| it.identifier.0);
         let before = packages.len();
-        packages.extend(identifiers.filter(|it| it.starts_with("pkg:")));
+        packages.extend(identifiers.filter(|it| is_package_url(it)));
         let has_purl = !self.purl.0.is_empty() || packages.len() > before;
         if !self.purl.0.is_empty() {
             packages.push(self.purl.0);
@@ -427,21 +328,9 @@ impl AddPackages for Element {
     }
 }
 
-#[derive(Default)]
-struct Identifier {
-    identifier: Text<PURL>,
-}
-
-impl ReadFields for Identifier {
-    const NAMES: &'static [&'static str] = &["identifier"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        _: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        self.identifier = entries.next_value()?;
-        Ok(())
+known_fields! {
+    struct Identifier {
+        "identifier" => identifier: Text<PURL>,
     }
 }
 
@@ -518,6 +407,35 @@ mod tests {
         assert_eq!((bill.format, &*bill.version), (SbomFormat::Spdx, "3.0.1"));
         let packages: Vec<_> = bill.packages.iter().map(|it| &**it).collect();
         assert_eq!(packages, ["pkg:apk/alpine/musl@1.2", "app@1"]);
+    }
+
+    #[test]
+    fn what_a_cyclonedx_document_is_about_is_read_and_does_not_make_it_less_empty() {
+        let with = |component: Value| {
+            let mut document = cyclone_dx("1.6");
+            document["components"] = json!([]);
+            document["metadata"] = json!({"component": component});
+            let bill = read(CYCLONE_DX, &document).unwrap();
+            let packages: Vec<_> = bill.packages.iter().map(ToString::to_string).collect();
+            (packages.join(" "), bill.is_empty)
+        };
+        let inner = json!([{"name": "event-stream", "purl": "pkg:npm/event-stream@3.3.6"}]);
+        for (component, packages, is_empty) in [
+            (json!(null), "", true),
+            (json!({"name": "app"}), "", true),
+            (
+                json!({"name": "app", "purl": "pkg:npm/app@1"}),
+                "pkg:npm/app@1",
+                true,
+            ),
+            (
+                json!({"name": "app", "purl": "pkg:npm/app@1", "components": inner}),
+                "pkg:npm/event-stream@3.3.6 pkg:npm/app@1",
+                false,
+            ),
+        ] {
+            assert_eq!(with(component), (packages.to_owned(), is_empty));
+        }
     }
 
     #[test]

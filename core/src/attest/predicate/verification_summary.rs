@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::strict;
 use crate::attest::unaccepted::{MALFORMED_PREDICATE, UnacceptedReason};
@@ -43,7 +43,7 @@ pub struct VerificationSummary {
     /// When, as the verifier says.
     #[serde(
         default,
-        deserialize_with = "strict::present_instant",
+        deserialize_with = "time",
         skip_serializing_if = "Option::is_none"
     )]
     pub time_verified: Option<Timestamp>,
@@ -53,7 +53,7 @@ pub struct VerificationSummary {
     /// The policy that was applied.
     #[serde(
         default,
-        deserialize_with = "strict::object",
+        deserialize_with = "policy",
         skip_serializing_if = "SummaryPolicy::is_empty"
     )]
     pub policy: SummaryPolicy,
@@ -104,7 +104,10 @@ pub struct SummaryPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Its digests, by algorithm.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "digests",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub digest: BTreeMap<String, String>,
 }
 
@@ -156,8 +159,29 @@ impl SummaryPolicy {
     }
 }
 
-fn levels<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    strict::values::<_, String, LEVELS>(from)
+// Programs in Go write `null` for an empty list, map or time. In fields of this project, `null` is refused.
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    #[derive(Deserialize)]
+    struct Time(#[serde(deserialize_with = "strict::instant")] Timestamp);
+    let time = Option::<Time>::deserialize(from)?;
+    Ok(time.map(|Time(at)| at))
+}
+
+fn policy<'de, D: Deserializer<'de>>(from: D) -> Result<SummaryPolicy, D::Error> {
+    let policy = Option::<strict::Object<SummaryPolicy>>::deserialize(from)?;
+    Ok(policy.map(|policy| policy.0).unwrap_or_default())
+}
+
+fn digests<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+fn levels<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Levels(#[serde(deserialize_with = "strict::values::<_, _, LEVELS>")] Vec<String>);
+    let levels = Option::<Levels>::deserialize(from)?;
+    Ok(levels.map(|Levels(levels)| levels).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -197,6 +221,34 @@ mod tests {
         assert_eq!(summary.running_since, None);
         let written = serde_json::to_string(&summary).unwrap();
         assert_eq!(VerificationSummary::read(&written), Ok(summary));
+    }
+
+    #[test]
+    fn what_a_program_in_go_writes_for_empty_fields_is_read() {
+        let mut predicate = example();
+        predicate["timeVerified"] = json!(null);
+        predicate["verifiedLevels"] = json!(null);
+        predicate["policy"] = json!({"uri": null, "digest": null});
+        let summary = read(&predicate).unwrap();
+        assert_eq!(
+            (summary.time_verified, summary.policy.is_empty()),
+            (None, true)
+        );
+        assert_eq!(summary.verified_levels, [""; 0]);
+        predicate["policy"] = json!(null);
+        assert_eq!(read(&predicate), Ok(summary));
+        for field in [
+            "verifier",
+            "resourceUri",
+            "verificationResult",
+            VerificationSummary::ENVIRONMENT,
+            VerificationSummary::CLUSTER,
+            VerificationSummary::RUNNING_SINCE,
+        ] {
+            let mut predicate = example();
+            predicate[field] = json!(null);
+            assert!(read(&predicate).is_err(), "{field}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `attestation`: a signed statement of any type by an accepted signer, and a condition over what it says.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::attest::predicate::{Predicate, rule_of};
 use crate::attest::{Signer, VerifiedStatement};
-use crate::expression::{ExpressionFault, read_json};
+use crate::expression::{ExpressionFault, Work, read_json};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
 use crate::gate::signer::{AcceptedSigner, Mismatch};
@@ -25,14 +27,16 @@ use crate::reason::{Reason, reasons};
 /// **What it requires**: the image carries a signed in-toto statement of this predicate type, by the accepted signer. With an
 /// `expression`, the expression is true of at least one such statement. It is written in CEL, over the whole predicate.
 ///
-/// More statements can only help: one good statement is enough, whatever else is attached. So this rule cannot express "no statement
-/// says that the test failed"; let the signer attest only what passed. It does not say where an image comes from, so it does not
-/// cover the image: use it beside `signature` or `provenance`.
+/// More statements can only help: one good statement is enough, whatever else is attached. So this rule cannot express "no
+/// statement says that the test failed"; let the signer attest only what passed. It does not say where an image comes from, so it
+/// does not cover the image: use it beside `signature` or `provenance`.
 ///
 /// Names and patterns in the expression are checked when the policy is read. A field that is missing in a predicate makes the rule
-/// undecided, which denies; test it with `has(predicate.field)` first. A predicate with more than 100,000 values, and an expression
-/// that takes too much work, make it undecided too. Types that have a rule of their own are refused here: `provenance` and
-/// `approvals` know more about them than an expression can.
+/// undecided, which denies; test it with `has(predicate.field)` first. Values of two types are not equal, so that
+/// `predicate.critical != 1` is true of the text `"1"`: write what is expected with `==`, or `type(predicate.critical) == int` too.
+/// A predicate with more than 100,000 values, and an expression that takes too much work, make it undecided too. The newest
+/// statements are evaluated first; all of an image together may take four times the work of one. Types that have a rule of their
+/// own are refused here: `provenance` and `approvals` know more about them than an expression can.
 ///
 /// **Why**: every organisation has checks that no general rule knows: a test report, a licence review, a penetration test. A signed
 /// statement of the result makes the check a condition of the deployment.
@@ -179,7 +183,7 @@ impl Rule for Attestation {
     }
 }
 
-/// The step of [`Attestation::accepts`] that refused a statement, in the order of the steps.
+/// The step that refused a statement, in the order of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Signer,
@@ -197,26 +201,58 @@ struct Refusal {
     detail: String,
 }
 
+impl Refusal {
+    fn of(statement: &VerifiedStatement, step: Step, reason: Reason, why: String) -> Refusal {
+        Refusal {
+            step,
+            reason,
+            detail: format!("the statement by {}: {why}", statement.signer()),
+        }
+    }
+}
+
+/// The earliest verified time of a statement.
+fn signed_at(statement: &VerifiedStatement) -> Option<Timestamp> {
+    statement.times().iter().map(|time| time.at).min()
+}
+
 impl ImageRule for Attestation {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
         let evidence = match readable(check) {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
+        let of_type = evidence.statements.iter().map(|(_, it)| &**it);
+        let of_type = of_type.filter(|it| it.predicate_type() == self.predicate_type);
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
-        for (_, statement) in &evidence.statements {
-            if statement.predicate_type() != self.predicate_type {
-                continue;
-            }
-            match self.accepts(statement, check) {
-                Ok(()) => accepted.push(statement.signer().to_string()),
+        for statement in of_type {
+            match self.is_by_signer(statement, check) {
+                Ok(()) => accepted.push(statement),
                 Err(refusal) => refused.push(refusal),
             }
         }
-        // Of several, the same one is told whatever their order.
-        if let Some(signer) = accepted.into_iter().min() {
-            let detail = format!("`{}` is attested by {signer}", self.predicate_type);
-            return Judgement::pass(ATTESTED, detail);
+        // The newest first, which is most likely the one that counts; and whatever their order, the same one is told.
+        accepted.sort_by_cached_key(|it| {
+            (Reverse(signed_at(it)), it.digest(), it.signer().to_string())
+        });
+        let mut work = Work::default();
+        for statement in accepted {
+            if work.is_spent() {
+                refused.push(Refusal {
+                    step: Step::Evaluation,
+                    reason: ATTESTATION_NOT_EVALUATED,
+                    detail: "older statements were not evaluated, because the newer ones took too much work".to_owned(),
+                });
+                break;
+            }
+            match self.is_met(statement, check, &mut work) {
+                Ok(()) => {
+                    let by = statement.signer();
+                    let detail = format!("`{}` is attested by {by}", self.predicate_type);
+                    return Judgement::pass(ATTESTED, detail);
+                }
+                Err(refusal) => refused.push(refusal),
+            }
         }
         refused.sort();
         refused.dedup();
@@ -232,18 +268,13 @@ impl ImageRule for Attestation {
 }
 
 impl Attestation {
-    /// Judges one statement of the type.
-    fn accepts(
+    /// Whether the accepted signer signed a statement at a time that can be right.
+    fn is_by_signer(
         &self,
         statement: &VerifiedStatement,
         check: &ImageCheck<'_>,
     ) -> Result<(), Refusal> {
-        let by = statement.signer();
-        let refusal = |step, reason, why: String| Refusal {
-            step,
-            reason,
-            detail: format!("the statement by {by}: {why}"),
-        };
+        let refusal = |step, reason, why: String| Refusal::of(statement, step, reason, why);
         // 1. The signer: everybody who may push can attach a statement.
         let roots = &check.world.trust_roots;
         self.signed_by
@@ -265,12 +296,23 @@ impl Attestation {
             })?;
         // 2. The time: a verified time in the future means that a clock is wrong.
         in_time(statement, check.promotion.at)
-            .map_err(|why| refusal(Step::Time, SIGNED_IN_THE_FUTURE, why))?;
+            .map_err(|why| refusal(Step::Time, SIGNED_IN_THE_FUTURE, why))
+    }
+
+    /// Whether the condition holds for a statement.
+    fn is_met(
+        &self,
+        statement: &VerifiedStatement,
+        check: &ImageCheck<'_>,
+        work: &mut Work,
+    ) -> Result<(), Refusal> {
+        let refusal = |step, reason, why: String| Refusal::of(statement, step, reason, why);
         // 3. What it says.
         let Some(expression) = &self.expression else {
             return Ok(());
         };
-        match expression.holds(|variable| value(variable, statement, check)) {
+        let value = |variable, work: &mut Work| value(variable, statement, check, work);
+        match expression.holds(work, value) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let why = "the expression is false".to_owned();
@@ -329,10 +371,11 @@ fn value(
     variable: AttestationVariable,
     statement: &VerifiedStatement,
     check: &ImageCheck<'_>,
+    work: &mut Work,
 ) -> Result<Given, NotDecided> {
     Ok(match variable {
         AttestationVariable::Predicate => Given::Json(match statement.predicate() {
-            Predicate::Other(Some(text)) => read_json(text).map_err(|why| {
+            Predicate::Other(Some(text)) => read_json(text, work).map_err(|why| {
                 NotDecided::NotEvaluated(format!("the predicate cannot be used: {why}"))
             })?,
             _ => Value::Null,
@@ -345,15 +388,12 @@ fn value(
             }))
         }
         AttestationVariable::Signer => Given::Json(signer(statement.signer())),
-        AttestationVariable::SignedAt => {
-            let earliest = statement.times().iter().map(|time| time.at).min();
-            Given::Time(earliest.ok_or_else(|| {
-                NotDecided::Unknown(
-                    "`signedAt` is not known, because the statement has no log entry and no timestamp"
-                        .to_owned(),
-                )
-            })?)
-        }
+        AttestationVariable::SignedAt => Given::Time(signed_at(statement).ok_or_else(|| {
+            NotDecided::Unknown(
+                "`signedAt` is not known, because the statement has no log entry and no timestamp"
+                    .to_owned(),
+            )
+        })?),
         AttestationVariable::Now => Given::Time(check.promotion.at),
     })
 }

@@ -1,10 +1,16 @@
 //! The input of a rule, and the reasons and wording that all rules on evidence share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Needs, Requirement};
-use crate::attest::Origin;
-use crate::gate::evidence::{Collected, Effect, Form, ImageEvidence, Subject, Unavailability};
+use crate::attest::unaccepted::TOO_LARGE;
+use crate::attest::{Origin, Signer, VerifiedStatement};
+use crate::gate::evidence::{
+    Collected, Effect, Form, ImageEvidence, Subject, UnacceptedEvidence, Unavailability,
+};
 use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
@@ -87,12 +93,18 @@ impl ImageCheck<'_> {
         }
     }
 
-    /// Whether the digest was admitted to the policy's environment before, in any namespace, and complied: what takes time was
-    /// judged then.
+    /// Whether the digest was admitted to the policy's environment before, in any namespace, and complied with a policy that requires
+    /// approvals: what takes time was judged then.
     pub(super) fn was_admitted(&self) -> bool {
         let environment = self.policy.environment.as_ref();
         let records = environment.zip(self.records);
         records.is_some_and(|(environment, records)| records.environments.contains(environment))
+    }
+
+    /// Whether this policy judged the ages of the digest's scans before: at an earlier admission that complied, in any namespace.
+    pub(super) fn has_judged_ages(&self) -> bool {
+        let mut records = self.records.iter();
+        records.any(|records| records.ages_judged.contains(&self.policy.name))
     }
 
     /// The hint that names the command which shows all evidence.
@@ -203,6 +215,43 @@ pub(super) fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String
     }
 }
 
+/// When statements were signed. The same statement by a key is one statement of its earliest verified time: only some of the anchors may
+/// confirm a time, and a key's signature can be timestamped again later. With a certificate, each signature has a time of its own.
+pub(super) struct SigningTimes(BTreeMap<(Digest, String), Timestamp>);
+
+impl SigningTimes {
+    pub(super) fn of<'s>(statements: impl IntoIterator<Item = &'s VerifiedStatement>) -> Self {
+        let mut times = BTreeMap::new();
+        for statement in statements {
+            if let (Signer::Key(_), Some(at)) =
+                (statement.signer(), statement.made_at(Timestamp::MAX))
+            {
+                let known = times.entry(SigningTimes::key(statement)).or_insert(at);
+                *known = at.min(*known);
+            }
+        }
+        SigningTimes(times)
+    }
+
+    /// The time of one of these statements; `None` where nothing confirms one.
+    pub(super) fn at(&self, statement: &VerifiedStatement) -> Option<Timestamp> {
+        match statement.signer() {
+            Signer::Key(_) => self.0.get(&SigningTimes::key(statement)).copied(),
+            Signer::Certificate(_) => statement.made_at(Timestamp::MAX),
+        }
+    }
+
+    /// Whether one of these statements was signed later than another one of them by the same signer, both at verified times.
+    pub(super) fn is_later(&self, new: &VerifiedStatement, old: &VerifiedStatement) -> bool {
+        let times = self.at(new).zip(self.at(old));
+        times.is_some_and(|(new, old)| new > old) && new.signer().is_in_another_run(old.signer())
+    }
+
+    fn key(statement: &VerifiedStatement) -> (Digest, String) {
+        (statement.digest(), statement.signer().to_string())
+    }
+}
+
 /// Why the first ignored log entry or timestamp does not count, as the end of a sentence that says that one is missing.
 pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> String {
     let mut ignored = origins.into_iter().flat_map(Origin::ignored);
@@ -251,6 +300,7 @@ impl Requirement {
             );
             return root_missing(name, detail, check);
         }
+        let judgement = naming_what_is_too_large(judgement, check);
         match unread_that_could_hurt(check) {
             None if check.evidence.unavailabilities().is_empty() => judgement,
             None => Judgement {
@@ -265,6 +315,22 @@ impl Requirement {
                 format!("some of the attached evidence could not be read: {first}"),
             ),
         }
+    }
+}
+
+/// A pass with a warning if something that is attached is too large to be read. It changes nothing else, since everyone who may push can
+/// attach such a piece.
+fn naming_what_is_too_large(judgement: Judgement, check: &ImageCheck<'_>) -> Judgement {
+    let evidence = check.evidence.value();
+    let unaccepted = evidence.into_iter().flat_map(|it| &it.unaccepted);
+    let is_large =
+        |it: &&UnacceptedEvidence| it.why.reason == TOO_LARGE && it.form != Form::Signature;
+    match unaccepted.filter(is_large).min() {
+        Some(large) if judgement.warning.is_none() => judgement.warning(format!(
+            "{} is too large to be read, so what it says does not count: {}",
+            large.source, large.why.detail
+        )),
+        _ => judgement,
     }
 }
 

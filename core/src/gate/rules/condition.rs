@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::expression::{Expression, ExpressionFault, Variable};
+use crate::expression::{Expression, ExpressionFault, Variable, Work};
 
 /// The variables of a condition. One table: what an expression may use, its documentation and its values derive from it.
 pub trait Variables: Copy + 'static {
@@ -60,13 +60,14 @@ impl<V: Variables> Condition<V> {
     }
 
     /// Whether the condition holds. Only the values of variables that it uses are asked for; the error of such a value is why it is
-    /// not known.
+    /// not known. Reading them and the evaluation together take at most what is left of the work.
     pub(super) fn holds(
         &self,
-        value: impl Fn(V) -> Result<Given, NotDecided>,
+        work: &mut Work,
+        value: impl Fn(V, &mut Work) -> Result<Given, NotDecided>,
     ) -> Result<bool, NotDecided> {
         let used = V::TABLE.iter().filter(|(name, ..)| self.uses(name));
-        let given = used.map(|(name, variable, _)| Ok((*name, value(*variable)?)));
+        let given = used.map(|(name, variable, _)| Ok((*name, value(*variable, work)?)));
         let given: Vec<_> = given.collect::<Result<_, _>>()?;
         let variables: Vec<_> = given
             .iter()
@@ -75,7 +76,7 @@ impl<V: Variables> Condition<V> {
                 Given::Time(time) => (*name, Variable::Time(*time)),
             })
             .collect();
-        match self.expression.evaluate(&variables) {
+        match self.expression.evaluate_within(&variables, work) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => {
                 let found = match other {

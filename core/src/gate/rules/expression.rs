@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::condition::{Condition, Given, NotDecided, Variables, manual_of};
 use super::{Class, Entry, EvidenceUse, Judgement, Rule, Scope, WorkloadCheck, WorkloadRule};
-use crate::expression::ExpressionFault;
+use crate::expression::{ExpressionFault, Work};
 use crate::gate::evidence::Collected;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{Operation, Pin, Promotion, Role};
@@ -16,9 +16,10 @@ use crate::reason::{Reason, reasons};
 ///
 /// Names and patterns in the expression are checked when the policy is read. What is not known (a pre-check without `--as` does not
 /// know the requester) makes the rule undecided only if the expression uses it. An expression that fails (a label that is missing,
-/// a text that is compared with a number) makes it undecided, which denies; test with `in` or `has(…)` first. The rule
-/// applies to a Deploy and to an Activation, not to Upkeep by controllers. An update of only the workload's own labels or annotations
-/// is not judged, because it does not change what runs.
+/// a text in a sum or a comparison such as `<` with a number) makes it undecided, which denies; test with `in` or `has(…)` first.
+/// `==` does not fail: values of two types are not equal, so `labels['tier'] != 1` is true of the text `1`; write what is expected
+/// with `==`. The rule applies to a Deploy and to an Activation, not to Upkeep by controllers. An update of only the workload's own
+/// labels or annotations is not judged, because it does not change what runs.
 ///
 /// **Why**: organisations have conditions that are about the deployment and not about the image: only the deployer of a team
 /// deploys to its namespaces, every production workload names its owner, a Job is deployed by the pipeline alone.
@@ -38,7 +39,7 @@ pub struct ExpressionRule {
 }
 
 /// The variables of the expression.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromotionVariable {
     /// The object that is deployed.
     Workload,
@@ -115,6 +116,19 @@ reasons! {
         "The detail says why. Ask the owner of the policy to test what can be missing, such as `'team' in workload.labels`.";
 }
 
+impl ExpressionRule {
+    /// Whether the result can be another one when the same object is deployed later: the expression uses what is known only then.
+    pub fn depends_on_request(&self) -> bool {
+        const ONLY_THEN: [PromotionVariable; 3] = [
+            PromotionVariable::Requester,
+            PromotionVariable::Change,
+            PromotionVariable::Now,
+        ];
+        let mut used = PromotionVariable::TABLE.iter();
+        used.any(|(name, variable, _)| ONLY_THEN.contains(variable) && self.rule.uses(name))
+    }
+}
+
 impl Entry for ExpressionRule {
     const REASONS: &'static [Reason] = OF_THIS_RULE;
     const EVIDENCE: Option<EvidenceUse> = None;
@@ -165,7 +179,10 @@ impl Rule for ExpressionRule {
 
 impl WorkloadRule for ExpressionRule {
     fn check(&self, check: &WorkloadCheck<'_>) -> Judgement {
-        match self.rule.holds(|variable| value(variable, check)) {
+        let held = self
+            .rule
+            .holds(&mut Work::default(), |variable, _| value(variable, check));
+        match held {
             Ok(true) => Judgement::pass(EXPRESSION_TRUE, "the expression is true".to_owned()),
             Ok(false) => {
                 let message = self.message.as_deref().map(str::trim);

@@ -1,19 +1,23 @@
 //! `sbom`: a signed software bill of materials without a denied package.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, in_time, listed, readable, unless_partial,
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, listed, readable,
+    unless_partial,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
 use crate::attest::VerifiedStatement;
-use crate::attest::predicate::{PackageUrl, Predicate, SbomFormat, SoftwareBill, is_sbom};
+use crate::attest::predicate::{
+    PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, name_and_version,
+    usual_name, usual_version,
+};
 use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
@@ -27,8 +31,11 @@ use crate::reason::{Reason, reasons};
 /// Every SBOM by an accepted signer counts, whatever its format.
 ///
 /// A pattern of `denied` is compared with the package URL of each package, decoded, in lower case and without qualifiers. Without
-/// `@VERSION` it matches every version. `*` stays within a part of the name, `**` crosses parts. A package without a package URL
-/// is not matched.
+/// `@VERSION` it matches every version. In a name, `*` stays within a part and `**` crosses parts; in a version, both match
+/// anything. `-`, `_` and `.` in names of PyPI are the same, and so are versions of Go with and without `v`. The subpath of a Go
+/// module is a part of its name: `pkg:golang/github.com/hashicorp/vault` is not the module `github.com/hashicorp/vault/api`. At
+/// most 100 patterns may have a `*` in the name. A package without a package URL is not matched. A package URL that cannot be
+/// read, of a type that a pattern names, makes the rule undecided.
 ///
 /// An SBOM proves nothing about where an image comes from: require `signature` or `provenance` too. It does not say which packages
 /// are vulnerable: `vulnerabilities` does, also with a scan of the SBOM.
@@ -61,8 +68,9 @@ pub struct Sbom {
     pub accept_empty: bool,
 }
 
-/// The most patterns of one entry.
+/// The most patterns of one entry, and the most with a wildcard in the name, which is compared with the name of every package.
 const MAXIMUM_PATTERNS: usize = 1000;
+const MAXIMUM_OPEN: usize = 100;
 
 reasons! {
     OF_THIS_RULE:
@@ -78,7 +86,7 @@ reasons! {
         "Attest the SBOM with an accepted signer, or ask for the signer to be added to the policy.";
     SBOM_UNREADABLE = "sbom-unreadable",
         "An accepted signer has signed an SBOM that this version cannot read. It could list a denied package.",
-        "Write the SBOM in a version and format that the documentation of `sbom` names. `cosign attest --type spdx` attests the tag-value form; use `spdxjson`.";
+        "Write the SBOM in a version and format that the documentation of `sbom` names, and attest it with the same signer; a later SBOM takes the place of one that cannot be read. `cosign attest --type spdx` attests the tag-value form; use `spdxjson`.";
     SBOM_FORMAT_NOT_ACCEPTED = "sbom-format-not-accepted",
         "The image carries an SBOM, but the policy does not accept its format.",
         "Write the SBOM in an accepted format.";
@@ -105,6 +113,12 @@ impl Entry for Sbom {
         if self.denied.len() > MAXIMUM_PATTERNS {
             return Err(format!(
                 "`denied` has more than {MAXIMUM_PATTERNS} patterns"
+            ));
+        }
+        let open = self.denied.iter().filter(|it| it.name.literal().is_none());
+        if open.count() > MAXIMUM_OPEN {
+            return Err(format!(
+                "`denied` has more than {MAXIMUM_OPEN} patterns with `*` in the name"
             ));
         }
         Ok(())
@@ -163,34 +177,51 @@ impl Sbom {
             }
             match statement.predicate() {
                 Predicate::Sbom(bill) => bills.push((&**bill, statement)),
-                Predicate::Unreadable(why) => {
-                    unreadable.push(format!("SBOM by {}: {why}", statement.signer()));
-                }
+                Predicate::Unreadable(why) => unreadable.push((statement, why)),
                 _ => {}
             }
         }
+        // A later SBOM by the same signer takes the place of one that cannot be read.
+        let read = bills.iter().map(|(_, statement)| *statement);
+        let times = SigningTimes::of(read.clone().chain(unreadable.iter().map(|(it, _)| *it)));
+        unreadable.retain(|(old, _)| !read.clone().any(|new| times.is_later(new, old)));
         // 3. A denied package in any of them.
-        let found: BTreeSet<String> = bills
-            .iter()
-            .flat_map(|(bill, _)| self.denied_in(bill))
-            .collect();
+        let denied = DeniedPackages::of(&self.denied);
+        let found = bills.iter().map(|(bill, it)| (*it, denied.found_in(bill)));
+        let found: Vec<(&VerifiedStatement, FoundPackages)> = found.collect();
+        let unclear = found.iter().filter_map(|(old, it)| {
+            let url = it.unclear?;
+            // A later SBOM by the same signer takes the place of one whose packages are not all known.
+            let mut others = found.iter();
+            let is_replaced = others.any(|(new, it)| it.unclear.is_none() && times.is_later(new, old));
+            (!is_replaced).then(|| {
+                format!("SBOM by {}: `{url:.200}` is not a package URL, so it is not known which package it is", old.signer())
+            })
+        });
+        let unclear = unclear.min();
+        let found: BTreeSet<String> = found.iter().flat_map(|(_, it)| it.denied.clone()).collect();
         if !found.is_empty() {
             let detail = format!("the image contains {}", listed(found, 5));
             return Judgement::fail(PACKAGE_DENIED, detail)
                 .hint("build the image without the package");
         }
         // 4. One that cannot be read could list a denied package, or be the only one.
-        let unreadable = unreadable.into_iter().min();
+        let unreadable = unreadable.iter();
+        let unreadable = unreadable.map(|(it, why)| format!("SBOM by {}: {why}", it.signer()));
+        let unreadable = unreadable.min();
         if let Some(why) = unreadable.filter(|_| bills.is_empty() || !self.denied.is_empty()) {
             return Judgement::undecided(SBOM_UNREADABLE, why)
-                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again");
+                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time");
+        }
+        if let Some(why) = unclear {
+            return Judgement::undecided(SBOM_UNREADABLE, why)
+                .hint("correct the package URL and attest the SBOM again with the same signer and a verified time");
         }
         // 5. One of an accepted format that lists something.
         let accepted = bills.iter().filter(|(bill, _)| self.accepts(bill.format));
         let accepted: Vec<_> = accepted.copied().collect();
-        let lists = |(bill, _): &&(&SoftwareBill, &VerifiedStatement)| {
-            self.accept_empty || !bill.packages.is_empty()
-        };
+        let lists =
+            |(bill, _): &&(&SoftwareBill, &VerifiedStatement)| self.accept_empty || !bill.is_empty;
         let usable = accepted.iter().filter(lists);
         let usable =
             usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().to_string()));
@@ -226,20 +257,6 @@ impl Sbom {
     fn accepts(&self, format: SbomFormat) -> bool {
         let formats = self.formats.as_ref();
         formats.is_none_or(|formats| formats.contains(&format))
-    }
-
-    /// The denied packages of an SBOM, each with the pattern that denies it.
-    fn denied_in<'b>(&'b self, bill: &'b SoftwareBill) -> impl Iterator<Item = String> + 'b {
-        let packages = match self.denied.is_empty() {
-            true => &[][..],
-            false => &*bill.packages,
-        };
-        packages.iter().filter_map(|package| {
-            let names = PackageUrl::parse(package)?.names();
-            let mut patterns = self.denied.iter();
-            let denied = patterns.find(|pattern| pattern.matches(&names))?;
-            Some(format!("`{package}`, which `{denied}` denies"))
-        })
     }
 
     fn explain_absence(
@@ -280,23 +297,107 @@ impl Sbom {
     }
 }
 
+/// The patterns of denied packages, arranged so that most packages are compared with few of them.
+struct DeniedPackages<'p> {
+    /// Those without a wildcard in the name, by the name.
+    by_name: BTreeMap<&'p str, Vec<&'p PackagePattern>>,
+    /// Those with a wildcard in the name.
+    others: Vec<&'p PackagePattern>,
+}
+
+/// What an SBOM says about denied packages.
+#[derive(Default)]
+struct FoundPackages<'b> {
+    /// The denied packages, each with the pattern that denies it.
+    denied: BTreeSet<String>,
+    /// A package URL that cannot be read, so that the package could be a denied one.
+    unclear: Option<&'b str>,
+}
+
+impl<'p> DeniedPackages<'p> {
+    fn of(patterns: &'p [PackagePattern]) -> DeniedPackages<'p> {
+        let (by_name, others): (Vec<_>, Vec<_>) =
+            patterns.iter().partition(|it| it.name.literal().is_some());
+        let mut denied = DeniedPackages {
+            by_name: BTreeMap::new(),
+            others,
+        };
+        for pattern in by_name {
+            if let Some(name) = pattern.name.literal() {
+                denied.by_name.entry(name).or_default().push(pattern);
+            }
+        }
+        denied
+    }
+
+    fn found_in<'b>(&self, bill: &'b SoftwareBill) -> FoundPackages<'b> {
+        let mut found = FoundPackages::default();
+        if self.by_name.is_empty() && self.others.is_empty() {
+            return found;
+        }
+        for written in bill.packages.iter().filter(|it| is_package_url(it)) {
+            let Some(package) = PackageName::of(written) else {
+                if self.are_of_type_of(written) {
+                    found.unclear = found.unclear.or(Some(written));
+                }
+                continue;
+            };
+            if let Some(pattern) = self.pattern_of(&package) {
+                let denied = format!("`{written}`, which `{pattern}` denies");
+                found.denied.insert(denied);
+            }
+        }
+        found
+    }
+
+    /// Whether a pattern could be of the type of a package URL that cannot be read.
+    fn are_of_type_of(&self, url: &str) -> bool {
+        let (_, rest) = url.split_once(':').unwrap_or(("", url));
+        let kind = rest.trim_start_matches('/').split_once('/');
+        let is_same = |pattern: &&PackagePattern| match kind {
+            Some((kind, _)) if !pattern.kind.contains('*') => {
+                pattern.kind.eq_ignore_ascii_case(kind)
+            }
+            _ => true,
+        };
+        let mut patterns = self.by_name.values().flatten().chain(&self.others);
+        patterns.any(is_same)
+    }
+
+    fn pattern_of(&self, package: &PackageName) -> Option<&'p PackagePattern> {
+        let name = package.name.to_lowercase();
+        let version = package.version.as_ref().map(|it| it.to_lowercase());
+        let named = self.by_name.get(&*name).into_iter().flatten();
+        let others = self.others.iter();
+        let others = others.filter(|pattern| pattern.name.matches(&name));
+        let mut of_name = named.chain(others).copied();
+        of_name.find(|pattern| pattern.is_of_version(version.as_deref()))
+    }
+}
+
 /// A pattern of package URLs, such as `pkg:npm/event-stream@3.3.6` or `pkg:maven/log4j/**`.
 #[derive(Clone, Debug)]
 pub struct PackagePattern {
     written: String,
-    glob: Glob,
-    has_version: bool,
+    kind: String,
+    /// The type and the name, in the usual spelling of the type and in lower case.
+    name: Glob,
+    /// The version, in which `*` may stand for every character.
+    version: Option<Glob>,
 }
 
 impl PackagePattern {
-    /// Whether the pattern matches a package, by its names without and with the version.
-    fn matches(&self, (name, versioned): &(String, Option<String>)) -> bool {
-        match (self.has_version, versioned) {
-            (true, Some(versioned)) => self.glob.matches(versioned),
-            (true, None) => false,
-            (false, _) => self.glob.matches(name),
-        }
+    fn is_of_version(&self, version: Option<&str>) -> bool {
+        let Some(pattern) = &self.version else {
+            return true;
+        };
+        version.is_some_and(|version| pattern.matches(&in_one_segment(version)))
     }
+}
+
+/// A version in which `/` is a character as every other one.
+fn in_one_segment(version: &str) -> String {
+    version.replace('/', "\u{1}")
 }
 
 impl std::str::FromStr for PackagePattern {
@@ -308,17 +409,27 @@ impl std::str::FromStr for PackagePattern {
                 "`{written:.80}` is not a pattern of package URLs; write `pkg:TYPE/NAME` or `pkg:TYPE/NAME@VERSION`"
             ));
         };
-        if rest.contains(['?', '#', '%']) || !rest.contains('/') {
+        let rest = rest.to_lowercase();
+        let parts = rest.split_once('/');
+        let Some((kind, rest)) = parts.filter(|_| !rest.contains(['?', '#', '%'])) else {
             return Err(format!(
                 "`{written:.80}` is not a pattern of package URLs: write it decoded, without qualifiers, as `pkg:TYPE/NAME`"
             ));
+        };
+        let glob = |text: &str| Glob::parse(text).map_err(|why| why.to_string());
+        glob(written)?;
+        let (name, version) = name_and_version(rest);
+        if name.is_empty() || version == Some("") {
+            return Err(format!(
+                "`{written:.80}` has an empty name or version, which no package has"
+            ));
         }
-        let last = rest.rsplit('/').next().unwrap_or_default();
-        let glob = Glob::parse(&written.to_lowercase()).map_err(|why| why.to_string())?;
+        let version = version.map(|it| in_one_segment(usual_version(kind, it)));
         Ok(PackagePattern {
             written: written.to_owned(),
-            glob,
-            has_version: last.char_indices().skip(1).any(|(_, c)| c == '@'),
+            kind: kind.to_owned(),
+            name: glob(&format!("{kind}/{}", usual_name(kind, name)))?,
+            version: version.as_deref().map(glob).transpose()?,
         })
     }
 }
@@ -385,16 +496,63 @@ mod tests {
             ("pkg:maven/**", "pkg:maven/org.apache/x@1", true),
             ("pkg:PyPI/Evil", "pkg:pypi/eViL@1", true),
             ("pkg:npm/stream", "pkg:npm/event-stream@1", false),
+            ("pkg:npm/event-stream", "PKG:npm/event-stream@1", true),
+            ("pkg:npm/event-stream", "pkg:npm/event-stream@1/x", true),
+            (
+                "pkg:npm/event-stream",
+                "pkg:npm/event-stream@git+https://git@host.example/x",
+                true,
+            ),
+            ("pkg:npm/x@git*", "pkg:npm/x@git+https://host/y", true),
+            ("pkg:npm/x@1/*", "pkg:npm/x@1/y/z", true),
+            ("pkg:pypi/colour_ful", "pkg:pypi/colour-ful@1", true),
+            ("pkg:pypi/colour-ful", "pkg:pypi/Colour.Ful@1", true),
+            ("pkg:pypi/colour.*", "pkg:pypi/colour_ful", true),
+            ("pkg:npm/colour-ful", "pkg:npm/colour_ful@1", false),
+            (
+                "pkg:golang/github.com/evil/mod/v2",
+                "pkg:golang/github.com/evil/mod@v2.0.0#v2",
+                true,
+            ),
+            (
+                "pkg:golang/github.com/evil/mod",
+                "pkg:golang/github.com/evil/mod@v2.0.0#v2",
+                false,
+            ),
+            (
+                "pkg:golang/github.com/hashicorp/vault",
+                "pkg:golang/github.com/hashicorp/vault@v1.0.0#api",
+                false,
+            ),
+            (
+                "pkg:golang/github.com/evil/**",
+                "pkg:golang/github.com/evil/mod@v2.0.0#v2",
+                true,
+            ),
+            (
+                "pkg:golang/stdlib@1.21.*",
+                "pkg:golang/stdlib@v1.21.0",
+                true,
+            ),
+            (
+                "pkg:golang/stdlib@v1.21.0",
+                "pkg:golang/stdlib@1.21.0",
+                true,
+            ),
         ] {
-            let pattern: PackagePattern = pattern.parse().unwrap();
-            let names = PackageUrl::parse(package).unwrap().names();
-            assert_eq!(pattern.matches(&names), matches, "{pattern} {package}");
+            let patterns: [PackagePattern; 1] = [pattern.parse().unwrap()];
+            let package = PackageName::of(package).unwrap();
+            let denied = DeniedPackages::of(&patterns);
+            let found = denied.pattern_of(&package);
+            assert_eq!(found.is_some(), matches, "{pattern} {package:?}");
         }
         for pattern in [
             "event-stream",
             "pkg:npm",
             "pkg:npm/a?arch=x",
             "pkg:npm/%40a/b",
+            "pkg:npm/a@",
+            "pkg:npm/",
         ] {
             assert!(pattern.parse::<PackagePattern>().is_err(), "{pattern}");
         }

@@ -7,35 +7,15 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::report::{IDS, ImageDigest, IntoFinding, NAME, PURL, ids, package};
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
-use crate::attest::predicate::fields::{Instant, Known, List, ReadFields, Text, read_entries};
+use crate::attest::predicate::fields::{
+    Instant, Known, List, ReadFields, Text, known_fields, read_entries,
+};
 
-#[derive(Default)]
-pub(super) struct GrypeMatch {
-    vulnerability: Known<GrypeVulnerability>,
-    related: List<Known<GrypeVulnerability>, IDS>,
-    artifact: Known<GrypeArtifact>,
-}
-
-impl<'de> Deserialize<'de> for GrypeMatch {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<GrypeMatch, D::Error> {
-        Known::deserialize(from).map(|Known(it)| it)
-    }
-}
-
-impl ReadFields for GrypeMatch {
-    const NAMES: &'static [&'static str] = &["vulnerability", "relatedVulnerabilities", "artifact"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "vulnerability" => self.vulnerability = entries.next_value()?,
-            "relatedVulnerabilities" => self.related = entries.next_value()?,
-            _ => self.artifact = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    pub(super) struct GrypeMatch {
+        "vulnerability" => vulnerability: Known<GrypeVulnerability>,
+        "relatedVulnerabilities" => related: List<Known<GrypeVulnerability>, IDS>,
+        "artifact" => artifact: Known<GrypeArtifact>,
     }
 }
 
@@ -45,10 +25,10 @@ impl IntoFinding for GrypeMatch {
         if found.id.0.is_empty() {
             return Err("a match does not have a `vulnerability.id`");
         }
-        let related = self.related.0.into_iter().map(|Known(it)| it.id);
+        let related = self.related.into_iter().map(|Known(it)| it.id);
         Ok(Some(VulnerabilityFinding {
             id: found.id.0,
-            aliases: ids(List::<_, IDS>(related.collect())),
+            aliases: ids(related),
             package: package(artifact.purl, &artifact.name, &artifact.version),
             severity: VulnerabilitySeverity::named(&found.severity.0),
             is_fixable: Some(found.fix.0.is_fixed()),
@@ -57,15 +37,31 @@ impl IntoFinding for GrypeMatch {
     }
 }
 
+/// What Grype ignores unless it is told not to: the vulnerabilities of the Linux kernel in packages with its headers, which do not
+/// run. The name of the package, the name of its source and the type of each of its rules, of all versions.
+const KERNEL_HEADERS: [[&str; 3]; 6] = [
+    ["kernel-headers", "kernel", "rpm"],
+    ["linux(-.*)?-headers-.*", "linux.*", "deb"],
+    ["linux-headers-.*", "linux", "deb"],
+    ["linux-headers-.*", "linux.*", "deb"],
+    ["linux-libc-dev", "linux", "deb"],
+    ["linux-kbuild-.*", "linux.*", "deb"],
+];
+
+/// A match that a rule of Grype's configuration or a VEX document suppressed.
 #[derive(Default)]
-struct GrypeVulnerability {
-    id: Text<NAME>,
-    severity: Text<NAME>,
-    fix: Known<GrypeFix>,
+pub(super) struct GrypeIgnoredMatch {
+    found: GrypeMatch,
+    rules: List<Known<GrypeIgnoreRule>, IDS>,
 }
 
-impl ReadFields for GrypeVulnerability {
-    const NAMES: &'static [&'static str] = &["id", "severity", "fix"];
+impl ReadFields for GrypeIgnoredMatch {
+    const NAMES: &'static [&'static str] = &[
+        "vulnerability",
+        "relatedVulnerabilities",
+        "artifact",
+        "appliedIgnoreRules",
+    ];
 
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
@@ -73,96 +69,95 @@ impl ReadFields for GrypeVulnerability {
         entries: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "id" => self.id = entries.next_value()?,
-            "severity" => self.severity = entries.next_value()?,
-            _ => self.fix = entries.next_value()?,
+            "appliedIgnoreRules" => self.rules = entries.next_value()?,
+            of_match => self.found.read(of_match, entries)?,
         }
         Ok(())
     }
 }
 
-#[derive(Default)]
-struct GrypeFix {
-    state: Text<NAME>,
-    has_versions: bool,
+impl IntoFinding for GrypeIgnoredMatch {
+    fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
+        let mut rules = self.rules.into_iter();
+        if rules.any(|Known(rule)| rule.is_of_kernel_headers()) {
+            return Ok(None);
+        }
+        let found = self.found.into_finding()?;
+        Ok(found.map(|finding| VulnerabilityFinding {
+            is_suppressed: true,
+            ..finding
+        }))
+    }
+}
+
+known_fields! {
+    /// A rule that ignores a match which meets all of its conditions.
+    struct GrypeIgnoreRule {
+        "package" => package: Option<Known<GrypeIgnoredPackage>>,
+        "match-type" => match_type: Text<NAME>,
+    }
+}
+
+impl GrypeIgnoreRule {
+    /// Whether it is one of Grype's own. More conditions would only make it narrower.
+    fn is_of_kernel_headers(&self) -> bool {
+        self.package.as_ref().is_some_and(|Known(package)| {
+            let rule = [&*package.name.0, &*package.upstream.0, &*package.kind.0];
+            &*self.match_type.0 == "exact-indirect-match" && KERNEL_HEADERS.contains(&rule)
+        })
+    }
+}
+
+known_fields! {
+    struct GrypeIgnoredPackage {
+        "name" => name: Text<NAME>,
+        "upstream-name" => upstream: Text<NAME>,
+        "type" => kind: Text<NAME>,
+    }
+}
+
+known_fields! {
+    struct GrypeVulnerability {
+        "id" => id: Text<NAME>,
+        "severity" => severity: Text<NAME>,
+        "fix" => fix: Known<GrypeFix>,
+    }
+}
+
+known_fields! {
+    struct GrypeFix {
+        "state" => state: Text<NAME>,
+        "versions" => versions: List<IgnoredAny, MAXIMUM_FINDINGS>,
+    }
 }
 
 impl GrypeFix {
     fn is_fixed(&self) -> bool {
-        self.has_versions || self.state.0.eq_ignore_ascii_case("fixed")
+        !self.versions.0.0.is_empty() || self.state.0.eq_ignore_ascii_case("fixed")
     }
 }
 
-impl ReadFields for GrypeFix {
-    const NAMES: &'static [&'static str] = &["state", "versions"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "state" => self.state = entries.next_value()?,
-            _ => {
-                let List(versions) = entries.next_value::<List<IgnoredAny, MAXIMUM_FINDINGS>>()?;
-                self.has_versions = !versions.is_empty();
-            }
-        }
-        Ok(())
+known_fields! {
+    struct GrypeArtifact {
+        "name" => name: Text<NAME>,
+        "version" => version: Text<NAME>,
+        "purl" => purl: Text<PURL>,
     }
 }
 
-#[derive(Default)]
-struct GrypeArtifact {
-    name: Text<NAME>,
-    version: Text<NAME>,
-    purl: Text<PURL>,
-}
-
-impl ReadFields for GrypeArtifact {
-    const NAMES: &'static [&'static str] = &["name", "version", "purl"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "name" => self.name = entries.next_value()?,
-            "version" => self.version = entries.next_value()?,
-            _ => self.purl = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    pub(super) struct GrypeSource {
+        "type" => pub(super) kind: Text<NAME>,
+        "target" => pub(super) target: GrypeTarget,
     }
 }
 
-#[derive(Default)]
-pub(super) struct GrypeSource {
-    pub(super) kind: Text<NAME>,
-    pub(super) target: GrypeTarget,
-}
-
-impl ReadFields for GrypeSource {
-    const NAMES: &'static [&'static str] = &["type", "target"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "type" => self.kind = entries.next_value()?,
-            _ => self.target = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// What was scanned: the digests of an image; empty for everything else.
+    pub(super) struct GrypeTarget {
+        "repoDigests" => pub(super) digests: List<ImageDigest, IDS>,
+        "manifestDigest" => pub(super) manifest: Text<NAME>,
     }
-}
-
-/// What was scanned: the digests of an image; empty for everything else.
-#[derive(Default)]
-pub(super) struct GrypeTarget {
-    pub(super) digests: List<ImageDigest, IDS>,
-    pub(super) manifest: Text<NAME>,
 }
 
 impl<'de> Deserialize<'de> for GrypeTarget {
@@ -187,65 +182,18 @@ impl<'de> Deserialize<'de> for GrypeTarget {
     }
 }
 
-impl ReadFields for GrypeTarget {
-    const NAMES: &'static [&'static str] = &["repoDigests", "manifestDigest"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "repoDigests" => self.digests = entries.next_value()?,
-            _ => self.manifest = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    pub(super) struct GrypeDescriptor {
+        "name" => pub(super) name: Text<NAME>,
+        "timestamp" => pub(super) timestamp: Instant,
+        "db" => pub(super) database: Option<Known<GrypeDatabase>>,
     }
 }
 
-#[derive(Default)]
-pub(super) struct GrypeDescriptor {
-    pub(super) name: Text<NAME>,
-    pub(super) timestamp: Instant,
-    pub(super) database: Option<Known<GrypeDatabase>>,
-}
-
-impl ReadFields for GrypeDescriptor {
-    const NAMES: &'static [&'static str] = &["name", "timestamp", "db"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "name" => self.name = entries.next_value()?,
-            "timestamp" => self.timestamp = entries.next_value()?,
-            _ => self.database = entries.next_value()?,
-        }
-        Ok(())
-    }
-}
-
-/// When the database was built: at the top (versions before 0.88) or under `status`.
-#[derive(Default)]
-pub(super) struct GrypeDatabase {
-    pub(super) built: Instant,
-    pub(super) status: Option<Box<Known<GrypeDatabase>>>,
-}
-
-impl ReadFields for GrypeDatabase {
-    const NAMES: &'static [&'static str] = &["built", "status"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "built" => self.built = entries.next_value()?,
-            _ => self.status = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// When the database was built: at the top (versions before 0.88) or under `status`.
+    pub(super) struct GrypeDatabase {
+        "built" => pub(super) built: Instant,
+        "status" => pub(super) status: Option<Box<Known<GrypeDatabase>>>,
     }
 }

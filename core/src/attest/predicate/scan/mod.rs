@@ -3,10 +3,11 @@
 //!
 //! * this file: the scan, and what makes a predicate one
 //! * `report`: a report or list → findings; `trivy`, `grype`: the fields of their reports
-//! * `severity`: the words and scores of scanners → severities
+//! * `severity`: the words and scores of scanners → severities; `cvss`: a vector → its score
 //!
 //! A report that is not understood is an error, never a scan without findings.
 
+mod cvss;
 mod grype;
 mod report;
 mod severity;
@@ -15,9 +16,8 @@ mod tests;
 mod trivy;
 
 use jiff::Timestamp;
-use serde::de::MapAccess;
 
-use super::fields::{self, Instant, Known, ReadFields, Text};
+use super::fields::{self, Gathered, Instant, IsThere, Known, Text, known_fields};
 use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason};
 use crate::gate::Digest;
 use report::{Report, ScanResult};
@@ -75,6 +75,8 @@ pub struct VulnerabilityScan {
 /// What was scanned, as far as the report says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScannedArtifact {
+    /// Whether it was an SBOM, so that the scanner did not see the image itself.
+    pub is_sbom: bool,
     /// The kind of the artifact, where it is neither an image nor an SBOM.
     pub other_kind: Option<Box<str>>,
     /// The digests by which the image is named in registries.
@@ -105,25 +107,57 @@ impl VulnerabilityFinding {
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         [&self.id].into_iter().chain(&self.aliases).map(|id| &**id)
     }
+
+    /// The CVE ids of the vulnerabilities in the finding, which an advisory can have several of. An id that is a CVE id is about that
+    /// one alone.
+    pub fn cves(&self) -> Vec<&str> {
+        match is_cve(&self.id) {
+            true => vec![&*self.id],
+            false => self
+                .aliases
+                .iter()
+                .map(|id| &**id)
+                .filter(|id| is_cve(id))
+                .collect(),
+        }
+    }
+}
+
+/// Whether an id names one vulnerability in the list of CVE.
+pub fn is_cve(id: &str) -> bool {
+    let prefix = id.trim_start().get(..4);
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("CVE-"))
 }
 
 impl VulnerabilityScan {
+    /// Whether a newer scan like this one takes the place of an older one: it is by the same scanner, and looked at the image if the
+    /// older one did.
+    pub fn replaces(&self, older: &VulnerabilityScan) -> bool {
+        let sees_as_much = older.scanned.is_sbom || !self.scanned.is_sbom;
+        self.scanner == older.scanner && sees_as_much
+    }
+
     /// Reads a predicate of this type.
     ///
     /// # Errors
     /// Why the predicate is not understood.
     pub fn read(predicate_type: &str, text: &str) -> Result<VulnerabilityScan, UnacceptedReason> {
+        check_version(predicate_type)?;
+        VulnerabilityScan::of(predicate_type, fields::read(text)?)
+    }
+
+    /// Makes a scan of what is written.
+    pub(super) fn of(
+        predicate_type: &str,
+        Known(written): Known<WrittenScan>,
+    ) -> Result<VulnerabilityScan, UnacceptedReason> {
+        check_version(predicate_type)?;
         let is_cosign = COSIGN.contains(&predicate_type);
-        if !is_cosign && !IN_TOTO.contains(&predicate_type) {
-            let why = format!("this version does not know the predicate type `{predicate_type}`");
-            return Err(UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why));
-        }
-        let Known(written): Known<WrittenScan> = fields::read(text)?;
         let refused = |why: &str| {
             let why = format!("the predicate cannot be read: {why}");
             UnacceptedReason::new(MALFORMED_PREDICATE, why)
         };
-        if written.has_several {
+        if written.several.0 {
             return Err(refused("`scanners` is not a field of this predicate type"));
         }
         let (Known(scanner), Known(metadata)) = (written.scanner, written.metadata);
@@ -177,6 +211,14 @@ impl VulnerabilityScan {
     }
 }
 
+fn check_version(predicate_type: &str) -> Result<(), UnacceptedReason> {
+    if COSIGN.contains(&predicate_type) || IN_TOTO.contains(&predicate_type) {
+        return Ok(());
+    }
+    let why = format!("this version does not know the predicate type `{predicate_type}`");
+    Err(UnacceptedReason::new(FORMAT_NOT_SUPPORTED, why))
+}
+
 /// What a report says.
 #[derive(Default)]
 struct ReadScan {
@@ -190,8 +232,8 @@ struct ReadScan {
 /// Reads a report of Trivy or Grype, which its fields tell apart.
 fn read_report(report: Report) -> Result<ReadScan, &'static str> {
     let is_trivy = report.schema.is_some();
-    let of_grype = report.descriptor.is_some() || report.matches.is_some();
-    match (is_trivy, of_grype || !report.ignored.0.is_empty()) {
+    let of_grype = report.descriptor.is_some() || report.matches.0.is_some();
+    match (is_trivy, of_grype || !report.ignored.0.0.is_empty()) {
         (true, false) => read_trivy(report),
         (false, true) if report.results.is_none() => read_grype(report),
         (false, false) => Err(
@@ -206,7 +248,7 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
         return Err("`SchemaVersion` is not 2; this version reads reports of Trivy with schema 2");
     }
     let Known(metadata) = report.metadata;
-    let results = report.results.unwrap_or_default();
+    let Gathered(results) = report.results.unwrap_or_default();
     let kind = report.artifact_type.0;
     let is_known = ["container_image", "cyclonedx", "spdx"].contains(&&*kind);
     Ok(ReadScan {
@@ -214,8 +256,9 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
         at: report.created.0,
         database: None,
         scanned: ScannedArtifact {
+            is_sbom: is_known && &*kind != "container_image",
             other_kind: (!is_known).then_some(kind),
-            digests: metadata.digests.0.into_iter().map(|it| it.0).collect(),
+            digests: metadata.digests.into_iter().map(|it| it.0).collect(),
             is_empty: results.targets == 0,
         },
         findings: results.findings,
@@ -223,7 +266,7 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
 }
 
 fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
-    let Some(matches) = report.matches else {
+    let Some(Gathered(matches)) = report.matches.0 else {
         return Err("`matches` is missing");
     };
     let Some(Known(descriptor)) = report.descriptor else {
@@ -233,16 +276,12 @@ fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
         return Err("`descriptor.name` is not `grype`");
     }
     let mut findings = matches.0;
-    let ignored = report.ignored.0.into_iter();
-    findings.extend(ignored.map(|finding| VulnerabilityFinding {
-        is_suppressed: true,
-        ..finding
-    }));
+    findings.extend(report.ignored.0.0);
     if findings.len() > MAXIMUM_FINDINGS {
         return Err("it has more findings than are read");
     }
     let Known(source) = report.source.unwrap_or_default();
-    let mut digests: Vec<_> = source.target.digests.0.into_iter().map(|it| it.0).collect();
+    let mut digests: Vec<_> = source.target.digests.into_iter().map(|it| it.0).collect();
     if !digests.is_empty() {
         // Of an image that was not read from a registry, Grype computes a manifest that no registry has.
         digests.extend(source.target.manifest.0.parse::<Digest>());
@@ -251,12 +290,15 @@ fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
         let status = database.status.map(|status| status.0.built.0);
         [database.built.0, status.flatten()]
     });
-    let is_known = ["image", "unknown", ""].contains(&&*source.kind.0);
+    // An SBOM by another program than Syft is an `sbom-file`, or `unknown`.
+    let is_sbom = ["sbom-file", "unknown", ""].contains(&&*source.kind.0);
+    let is_known = is_sbom || &*source.kind.0 == "image";
     Ok(ReadScan {
         scanner: "grype".into(),
         at: descriptor.timestamp.0,
         database: database.into_iter().flatten().flatten().min(),
         scanned: ScannedArtifact {
+            is_sbom,
             other_kind: (!is_known).then_some(source.kind.0),
             digests,
             is_empty: false,
@@ -281,94 +323,32 @@ fn without_version(uri: &str) -> Box<str> {
     known.map_or(address, |(_, name)| name).into()
 }
 
-#[derive(Default)]
-struct WrittenScan {
-    scanner: Known<WrittenScanner>,
-    metadata: Known<WrittenTimes>,
-    /// Whether there is a field `scanners`, which the text of cosign's specification has and no program writes.
-    has_several: bool,
-}
-
-impl ReadFields for WrittenScan {
-    const NAMES: &'static [&'static str] = &["scanner", "scanners", "metadata"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "scanner" => self.scanner = entries.next_value()?,
-            "metadata" => self.metadata = entries.next_value()?,
-            _ => {
-                entries.next_value::<serde::de::IgnoredAny>()?;
-                self.has_several = true;
-            }
-        }
-        Ok(())
+known_fields! {
+    pub(super) struct WrittenScan {
+        "scanner" => scanner: Known<WrittenScanner>,
+        "metadata" => metadata: Known<WrittenTimes>,
+        /// The text of cosign's specification has this field, and no program writes it.
+        "scanners" => several: IsThere,
     }
 }
 
-#[derive(Default)]
-struct WrittenScanner {
-    uri: Text<2048>,
-    database: Option<Known<WrittenDatabase>>,
-    result: ScanResult,
-}
-
-impl ReadFields for WrittenScanner {
-    const NAMES: &'static [&'static str] = &["uri", "db", "result"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "uri" => self.uri = entries.next_value()?,
-            "db" => self.database = entries.next_value()?,
-            _ => self.result = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenScanner {
+        "uri" => uri: Text<2048>,
+        "db" => database: Option<Known<WrittenDatabase>>,
+        "result" => result: ScanResult,
     }
 }
 
-#[derive(Default)]
-struct WrittenDatabase {
-    last_update: Instant,
-}
-
-impl ReadFields for WrittenDatabase {
-    const NAMES: &'static [&'static str] = &["lastUpdate"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        _: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        self.last_update = entries.next_value()?;
-        Ok(())
+known_fields! {
+    struct WrittenDatabase {
+        "lastUpdate" => last_update: Instant,
     }
 }
 
-#[derive(Default)]
-struct WrittenTimes {
-    started: Instant,
-    finished: Instant,
-}
-
-impl ReadFields for WrittenTimes {
-    const NAMES: &'static [&'static str] = &["scanStartedOn", "scanFinishedOn"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "scanStartedOn" => self.started = entries.next_value()?,
-            _ => self.finished = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct WrittenTimes {
+        "scanStartedOn" => started: Instant,
+        "scanFinishedOn" => finished: Instant,
     }
 }

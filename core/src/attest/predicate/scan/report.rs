@@ -6,12 +6,13 @@ use std::marker::PhantomData;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::grype::{GrypeDescriptor, GrypeMatch, GrypeSource};
+use super::grype::{GrypeDescriptor, GrypeIgnoredMatch, GrypeMatch, GrypeSource};
 use super::severity::VulnerabilitySeverity;
 use super::trivy::{TrivyMetadata, TrivyResults};
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Instant, Known, List, ReadFields, Text, read_entries, too_many,
+    Gather, Gathered, Given, Instant, Known, List, ReadFields, Text, gather, known_fields,
+    read_entries, too_many,
 };
 use crate::gate::Digest;
 
@@ -33,18 +34,19 @@ pub(super) enum ScanResult {
     List(Vec<VulnerabilityFinding>),
 }
 
-/// A report with the fields of Trivy's and those of Grype's.
-#[derive(Default)]
-pub(super) struct Report {
-    pub(super) schema: Option<u64>,
-    pub(super) created: Instant,
-    pub(super) artifact_type: Text<NAME>,
-    pub(super) metadata: Known<TrivyMetadata>,
-    pub(super) results: Option<TrivyResults>,
-    pub(super) matches: Option<Findings<GrypeMatch>>,
-    pub(super) ignored: Findings<GrypeMatch>,
-    pub(super) source: Option<Known<GrypeSource>>,
-    pub(super) descriptor: Option<Known<GrypeDescriptor>>,
+known_fields! {
+    /// A report with the fields of Trivy's and those of Grype's.
+    pub(super) struct Report {
+        "SchemaVersion" => pub(super) schema: Option<u64>,
+        "CreatedAt" => pub(super) created: Instant,
+        "ArtifactType" => pub(super) artifact_type: Text<NAME>,
+        "Metadata" => pub(super) metadata: Known<TrivyMetadata>,
+        "Results" => pub(super) results: Option<Gathered<TrivyResults>>,
+        "matches" => pub(super) matches: Given<Gathered<Findings<GrypeMatch>>>,
+        "ignoredMatches" => pub(super) ignored: Gathered<Findings<GrypeIgnoredMatch>>,
+        "source" => pub(super) source: Option<Known<GrypeSource>>,
+        "descriptor" => pub(super) descriptor: Option<Known<GrypeDescriptor>>,
+    }
 }
 
 impl<'de> Deserialize<'de> for ScanResult {
@@ -58,9 +60,8 @@ impl<'de> Deserialize<'de> for ScanResult {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ScanResult, A::Error> {
                 read_entries(&mut entries).map(|report| ScanResult::Report(Box::new(report)))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ScanResult, A::Error> {
-                let mut findings = Vec::new();
-                add_findings::<Known<ListedVulnerability>, _>(&mut findings, &mut items)?;
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ScanResult, A::Error> {
+                let Findings(findings, _) = gather::<Findings<ListedVulnerability>, _>(items)?;
                 Ok(ScanResult::List(findings))
             }
             fn visit_unit<E>(self) -> Result<ScanResult, E> {
@@ -68,39 +69,6 @@ impl<'de> Deserialize<'de> for ScanResult {
             }
         }
         from.deserialize_any(AnyForm)
-    }
-}
-
-impl ReadFields for Report {
-    const NAMES: &'static [&'static str] = &[
-        "SchemaVersion",
-        "CreatedAt",
-        "ArtifactType",
-        "Metadata",
-        "Results",
-        "matches",
-        "ignoredMatches",
-        "source",
-        "descriptor",
-    ];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "SchemaVersion" => self.schema = Some(entries.next_value()?),
-            "CreatedAt" => self.created = entries.next_value()?,
-            "ArtifactType" => self.artifact_type = entries.next_value()?,
-            "Metadata" => self.metadata = entries.next_value()?,
-            "Results" => self.results = entries.next_value()?,
-            "matches" => self.matches = Some(entries.next_value()?),
-            "ignoredMatches" => self.ignored = entries.next_value()?,
-            "source" => self.source = entries.next_value()?,
-            _ => self.descriptor = entries.next_value()?,
-        }
-        Ok(())
     }
 }
 
@@ -113,24 +81,7 @@ pub(super) trait IntoFinding {
     fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str>;
 }
 
-/// Adds the findings of a list, as long as there are not more than [`MAXIMUM_FINDINGS`].
-fn add_findings<'de, T: Deserialize<'de> + IntoFinding, A: SeqAccess<'de>>(
-    findings: &mut Vec<VulnerabilityFinding>,
-    items: &mut A,
-) -> Result<(), A::Error> {
-    while let Some(item) = items.next_element::<T>()? {
-        let Some(finding) = item.into_finding().map_err(de::Error::custom)? else {
-            continue;
-        };
-        if findings.len() == MAXIMUM_FINDINGS {
-            return Err(too_many(MAXIMUM_FINDINGS, "findings"));
-        }
-        findings.push(finding);
-    }
-    Ok(())
-}
-
-/// The findings of a list. `null` is an empty list.
+/// The findings of a list.
 pub(super) struct Findings<T>(pub(super) Vec<VulnerabilityFinding>, PhantomData<T>);
 
 impl<T> Default for Findings<T> {
@@ -139,24 +90,18 @@ impl<T> Default for Findings<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de> + IntoFinding> Deserialize<'de> for Findings<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Findings<T>, D::Error> {
-        struct Items<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + IntoFinding> Visitor<'de> for Items<T> {
-            type Value = Findings<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of vulnerabilities")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Findings<T>, A::Error> {
-                let mut findings = Findings::default();
-                add_findings::<T, _>(&mut findings.0, &mut items)?;
-                Ok(findings)
-            }
-            fn visit_unit<E>(self) -> Result<Findings<T>, E> {
-                Ok(Findings::default())
-            }
+impl<T: ReadFields + IntoFinding> Gather for Findings<T> {
+    type Item = Known<T>;
+
+    fn add<E: de::Error>(&mut self, Known(item): Known<T>) -> Result<(), E> {
+        let Some(finding) = item.into_finding().map_err(E::custom)? else {
+            return Ok(());
+        };
+        if self.0.len() == MAXIMUM_FINDINGS {
+            return Err(too_many(MAXIMUM_FINDINGS, "findings"));
         }
-        from.deserialize_any(Items(PhantomData))
+        self.0.push(finding);
+        Ok(())
     }
 }
 
@@ -171,41 +116,27 @@ impl<'de> Deserialize<'de> for ImageDigest {
     }
 }
 
-/// A vulnerability of in-toto's list.
-#[derive(Default)]
-struct ListedVulnerability {
-    id: Text<NAME>,
-    ratings: List<Known<Rating>, IDS>,
-}
-
-impl ReadFields for ListedVulnerability {
-    const NAMES: &'static [&'static str] = &["id", "severity"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "id" => self.id = entries.next_value()?,
-            _ => self.ratings = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    /// A vulnerability of in-toto's list.
+    struct ListedVulnerability {
+        "id" => id: Text<NAME>,
+        "severity" => ratings: List<Known<Rating>, IDS>,
     }
 }
 
-impl IntoFinding for Known<ListedVulnerability> {
+impl IntoFinding for ListedVulnerability {
     fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
-        let Known(it) = self;
-        if it.id.0.is_empty() {
+        if self.id.0.is_empty() {
             return Err("a vulnerability does not have an `id`");
         }
         // The highest of several ratings. One that is not understood makes the severity unknown: it could be the highest.
-        let ratings = it.ratings.0.iter();
+        let is_rated =
+            |Known(it): &Known<Rating>| VulnerabilitySeverity::is_rated(&it.method.0, &it.score.0);
+        let ratings = self.ratings.into_iter().filter(is_rated);
         let each = ratings.map(|Known(it)| VulnerabilitySeverity::rated(&it.method.0, &it.score.0));
         let all: Option<Vec<_>> = each.collect();
         Ok(Some(VulnerabilityFinding {
-            id: it.id.0,
+            id: self.id.0,
             aliases: Box::default(),
             package: Box::default(),
             severity: all.and_then(|all| all.into_iter().max()),
@@ -215,25 +146,10 @@ impl IntoFinding for Known<ListedVulnerability> {
     }
 }
 
-#[derive(Default)]
-struct Rating {
-    method: Text<NAME>,
-    score: Score,
-}
-
-impl ReadFields for Rating {
-    const NAMES: &'static [&'static str] = &["method", "score"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "method" => self.method = entries.next_value()?,
-            _ => self.score = entries.next_value()?,
-        }
-        Ok(())
+known_fields! {
+    struct Rating {
+        "method" => method: Text<NAME>,
+        "score" => score: Score,
     }
 }
 
@@ -269,8 +185,8 @@ impl<'de> Deserialize<'de> for Score {
     }
 }
 
-pub(super) fn ids<const MOST: usize>(ids: List<Text<NAME>, MOST>) -> Box<[Box<str>]> {
-    let ids = ids.0.into_iter().map(|Text(id)| id);
+pub(super) fn ids(ids: impl IntoIterator<Item = Text<NAME>>) -> Box<[Box<str>]> {
+    let ids = ids.into_iter().map(|Text(id)| id);
     ids.filter(|id| !id.is_empty()).collect()
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::cvss;
+
 /// How severe a vulnerability is, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 pub enum VulnerabilitySeverity {
@@ -21,6 +23,29 @@ pub enum VulnerabilitySeverity {
     /// A CVSS score of 9.0 or more.
     Critical,
 }
+
+/// Parts of the names of methods that measure something else than how severe a vulnerability is: how likely an attack is, whether
+/// attacks are known, or one of the metrics from which a score is made. Their words and numbers look like severities.
+const OTHER_MEASURES: [&str; 18] = [
+    "attack",
+    "automatable",
+    "availability",
+    "complexity",
+    "confidence",
+    "confidentiality",
+    "environmental",
+    "epss",
+    "exploit",
+    "impact",
+    "integrity",
+    "interaction",
+    "kev",
+    "likelihood",
+    "privilege",
+    "probability",
+    "ssvc",
+    "temporal",
+];
 
 impl VulnerabilitySeverity {
     /// The severities, from the least to the most.
@@ -48,13 +73,25 @@ impl VulnerabilitySeverity {
         named.find_map(|(severity, words)| words.iter().any(is).then_some(severity))
     }
 
-    /// The severity of a rating of in-toto's predicate: a word, or a number of a method that is CVSS by its name. A number of
-    /// another method (such as EPSS) and a CVSS vector are not understood.
+    /// Whether a rating of in-toto's predicate says how severe a vulnerability is. A CVSS score of 0 does not: databases give it to
+    /// what nobody rated yet.
+    pub(super) fn is_rated(method: &str, score: &str) -> bool {
+        let method = method.to_ascii_lowercase();
+        let is_zero =
+            method.contains("cvss") && score.trim().parse().is_ok_and(|score: f64| score == 0.0);
+        !is_zero && !OTHER_MEASURES.iter().any(|other| method.contains(other))
+    }
+
+    /// The severity of a rating of in-toto's predicate: a word, a CVSS vector of version 3, or a number of a method that is CVSS by
+    /// its name. A number of another method (such as EPSS) and a vector of another version are not understood.
     pub(super) fn rated(method: &str, score: &str) -> Option<VulnerabilitySeverity> {
         let is_cvss = method.to_ascii_lowercase().contains("cvss");
-        let number = || score.trim().parse::<f64>().ok().filter(|_| is_cvss);
-        VulnerabilitySeverity::named(score.trim())
-            .or_else(|| number().and_then(VulnerabilitySeverity::of_cvss))
+        let score = score.trim();
+        let number = || score.parse::<f64>().ok().filter(|_| is_cvss);
+        VulnerabilitySeverity::named(score).or_else(|| {
+            let score = cvss::base_score(score).or_else(number);
+            score.and_then(VulnerabilitySeverity::of_cvss)
+        })
     }
 
     /// The severity of a CVSS score (CVSS 3.1, "Qualitative Severity Rating Scale"); `None` outside 0 to 10.
@@ -110,14 +147,43 @@ mod tests {
             (
                 "CVSSv31",
                 "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:N",
-                None,
+                Some(Zero),
             ),
+            (
+                "nvd",
+                " CVSS:3.0/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
+                Some(Critical),
+            ),
+            ("CVSSv31", "CVSS:3.1/AV:N", None),
+            ("CVSSv2", "AV:N/AC:L/Au:N/C:N/I:N/A:N", None),
+            ("cvss_v2", "5.0", Some(Medium)),
+            ("CVSSv4", "9.3", Some(Critical)),
         ] {
             assert_eq!(
                 VulnerabilitySeverity::rated(method, score),
                 severity,
                 "{method} {score}"
             );
+        }
+    }
+
+    #[test]
+    fn a_rating_of_something_else_is_no_severity() {
+        for (method, score, is_rated) in [
+            ("nvd", "none", true),
+            ("redhat", "low", true),
+            ("CVSSv31", "3.9", true),
+            ("cvss", "0.1", true),
+            ("other", "0", true),
+            ("cvss", "0.0", false),
+            ("ssvc-exploitation", "none", false),
+            ("attack_complexity", "low", false),
+            ("cvss_exploitability", "3.9", false),
+            ("CVSSv3_Temporal", "3.9", false),
+            ("epss", "0.03", false),
+        ] {
+            let found = VulnerabilitySeverity::is_rated(method, score);
+            assert_eq!(found, is_rated, "{method} {score}");
         }
     }
 }

@@ -195,6 +195,17 @@ fn a_report_without_results_says_that_nothing_was_scanned() {
     assert!(scan.scanned.is_empty && scan.findings.is_empty());
     let scan = cosign(&vuln(&trivy(&json!({"Results": [{"Class": "os-pkgs"}]})))).unwrap();
     assert!(!scan.scanned.is_empty && scan.findings.is_empty());
+    // Secrets and misconfigurations are no packages.
+    for (class, is_empty) in [
+        ("secret", true),
+        ("config", true),
+        ("license", true),
+        ("lang-pkgs", false),
+        ("", false),
+    ] {
+        let scan = cosign(&vuln(&trivy(&json!({"Results": [{"Class": class}]})))).unwrap();
+        assert_eq!(scan.scanned.is_empty, is_empty, "{class}");
+    }
 }
 
 #[test]
@@ -204,13 +215,13 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
         (json!([{"vulnerabilities": [found]}]), "another case"),
         (
             json!([{"Vulnerabilities": {"0": found}}]),
-            "a list of vulnerabilities",
+            "expected a list",
         ),
         (
             json!([{"Vulnerabilities": [{"ID": "CVE-1"}]}]),
             "VulnerabilityID",
         ),
-        (json!({"0": {}}), "a list of results"),
+        (json!({"0": {}}), "expected a list"),
     ] {
         refused(cosign(&vuln(&trivy(&json!({"Results": results})))), place);
     }
@@ -246,6 +257,50 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
     let ignored = json!({"matches": [], "ignoredMatches": report["matches"]});
     let scan = cosign(&vuln(&grype(&ignored))).unwrap();
     assert!(matches!(&*scan.findings, [it] if it.is_suppressed && &*it.id == "GHSA-1"));
+}
+
+#[test]
+fn what_grype_ignores_by_itself_is_not_a_suppressed_finding() {
+    let package = |name: &str, upstream: &str, kind: &str| json!({"package": {"name": name, "language": "", "type": kind, "upstream-name": upstream}});
+    let own = |package: &Value| {
+        let mut rule = package.clone();
+        rule["namespace"] = json!("");
+        rule["match-type"] = json!("exact-indirect-match");
+        rule
+    };
+    let headers = package("linux-libc-dev", "linux", "deb");
+    let by_the_pipeline = json!({"vulnerability": "GHSA-1"});
+    for (rules, is_finding) in [
+        (json!([own(&headers)]), false),
+        (
+            json!([own(&package("linux-kbuild-.*", "linux.*", "deb"))]),
+            false,
+        ),
+        (
+            json!([own(&package("kernel-headers", "kernel", "rpm"))]),
+            false,
+        ),
+        (json!([by_the_pipeline, own(&headers)]), false),
+        (json!([headers]), true),
+        (json!([by_the_pipeline]), true),
+        (json!([own(&package("linux-libc-dev", "", "deb"))]), true),
+        (json!([own(&package(".*", "linux", "deb"))]), true),
+        (
+            json!([{"package": null, "match-type": "exact-indirect-match"}]),
+            true,
+        ),
+        (json!([]), true),
+        (json!(null), true),
+    ] {
+        let mut found = grype(&json!({}))["matches"][0].clone();
+        found["appliedIgnoreRules"] = rules.clone();
+        let ignored = json!({"matches": [], "ignoredMatches": [found]});
+        let scan = cosign(&vuln(&grype(&ignored))).unwrap();
+        assert_eq!(scan.findings.len(), usize::from(is_finding), "{rules}");
+        // Only what is listed as ignored is.
+        let scan = cosign(&vuln(&grype(&json!({"matches": [found]})))).unwrap();
+        assert_eq!(scan.findings.len(), 1);
+    }
 }
 
 #[test]
@@ -333,12 +388,22 @@ fn the_report_of_something_else_than_an_image_says_so() {
     ] {
         let scan = cosign(&vuln(&trivy(&json!({ "ArtifactType": kind })))).unwrap();
         assert_eq!(scan.scanned.other_kind.as_deref(), other);
+        assert_eq!(scan.scanned.is_sbom, ["cyclonedx", "spdx"].contains(&kind));
     }
     let directory = json!({"source": {"type": "directory", "target": "/src"}});
     let scan = cosign(&vuln(&grype(&directory))).unwrap();
     assert_eq!(scan.scanned.other_kind.as_deref(), Some("directory"));
-    let sbom = cosign(&vuln(&grype(&json!({"source": null})))).unwrap();
-    assert_eq!(sbom.scanned.other_kind, None);
+    let file = json!({"type": "sbom-file", "target": "sbom.json"});
+    for source in [
+        json!(null),
+        json!({"type": "unknown", "target": "unknown"}),
+        file,
+    ] {
+        let sbom = cosign(&vuln(&grype(&json!({ "source": source })))).unwrap();
+        assert_eq!(sbom.scanned.other_kind, None);
+        assert!(sbom.scanned.is_sbom);
+    }
+    assert!(!cosign(&vuln(&grype(&json!({})))).unwrap().scanned.is_sbom);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::authors::Authors;
 use super::place;
 use super::seating::Seating;
 use super::votes::{
-    Approval, Block, SignedWord, Vote, Votes, Word, is_entitled, kept_rejections, lifted_before,
+    Approval, Block, SignedWord, Vote, Votes, Word, is_entitled, kept_of_digest, lifted_before,
     stands, statements,
 };
 use super::{Approvals, ImageCheck, people_of};
@@ -101,7 +101,7 @@ impl Approvals {
             ListedApproval::of(word, effect)
         };
         let signed = words.iter().map(of_word);
-        let kept = kept_rejections(check, people).map(|(kept, person)| {
+        let kept = kept_of_digest(check, people).map(|(kept, person)| {
             let is_lifted = !stands(Some(kept.at), lifted.get(&*person.name).copied());
             let may = is_entitled(person, [kept.at, check.promotion.at], &self.from, people);
             ListedApproval {

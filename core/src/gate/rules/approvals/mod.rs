@@ -38,7 +38,7 @@ use crate::gate::glob::Glob;
 use crate::gate::people::People;
 use crate::gate::policy::Policy;
 use crate::gate::signer::{AcceptedSigner, DEFAULT_TRUST_ROOT, RequiredTransparency};
-use crate::gate::world::{EvidenceToKeep, KeptRejection, MayBe, UnreadableKept};
+use crate::gate::world::{EvidenceToKeep, MayBe, UnreadableKept};
 use crate::reason::{Reason, reasons};
 
 pub use approving::command_line;
@@ -50,8 +50,8 @@ pub(in crate::gate) use place::{Scoped, scopes_include};
 pub(in crate::gate) use seating::{Seating, validate_from};
 use votes::Votes;
 pub(in crate::gate) use votes::{
-    Approval, found_person, is_entitled, kept_rejections, person, seats_of, verified_times,
-    witnessed,
+    Approval, found_person, is_entitled, kept_rejections, person, rejection_to_keep, seats_of,
+    verified_times, witnessed,
 };
 
 /// **What it requires**: people of the `PeopleDirectory` have signed an approval of this digest for the policy's `environment`
@@ -420,16 +420,7 @@ impl ImageRule for Approvals {
         if let Some(people) = check.world.people.value() {
             let votes = Votes::read(self, check, evidence, people);
             let new = votes.to_keep.into_iter().filter(|(rejection, is_timed)| {
-                let at = if *is_timed {
-                    rejection.at
-                } else {
-                    Timestamp::MIN
-                };
-                let rejection = KeptRejection {
-                    at,
-                    ..rejection.clone()
-                };
-                !check.world.keeps_rejection(digest, &rejection)
+                !check.world.keeps_rejection(digest, rejection, *is_timed)
             });
             let new = new.map(|(rejection, _)| (digest.clone(), rejection));
             kept.rejections.extend(new);

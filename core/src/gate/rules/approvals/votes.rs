@@ -132,7 +132,7 @@ impl<'a> Votes<'a> {
             }
         }
         // 3. Rejections that are kept in the cluster: deleting them in the registry lifts nothing.
-        for (kept, person) in kept_rejections(check, people) {
+        for (kept, person) in kept_of_digest(check, people) {
             if !is_entitled(person, [kept.at, check.promotion.at], &rule.from, people) {
                 continue;
             }
@@ -462,28 +462,12 @@ impl<'a> Vote<'a> {
         is_entitled(self.person, when, &rule.from, people).then_some(blocks)
     }
 
-    /// The rejection as the cluster keeps it, with the namespace that it is limited to. One with an unknown scope is not kept.
     fn to_keep(&self, check: &ImageCheck<'_>) -> Option<(KeptRejection, bool)> {
         let Word::Said(said) = &self.word else {
             return None;
         };
-        let scopes = said.scopes.iter();
-        let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
-        let namespace = scopes
-            .clone()
-            .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
         let latest = self.times.map(|(_, latest)| latest);
-        let kept = KeptRejection {
-            name: String::new(),
-            environment: said.environment.clone(),
-            namespace: namespace.map(|(_, namespace)| namespace.clone()),
-            person: self.person.name.clone(),
-            at: latest.unwrap_or(check.promotion.at),
-            reason: said.reason.clone(),
-        };
-        scopes
-            .all(|(scope, _)| scope.is_some())
-            .then_some((kept, latest.is_some()))
+        rejection_to_keep(said, self.person, latest, check)
     }
 
     fn rejects(
@@ -564,7 +548,35 @@ pub(in crate::gate) fn verified_times(
     times.clone().min().zip(times.max())
 }
 
-/// The rejections of the digest for the policy's environment that are kept in the cluster, by people of the directory.
+/// A rejection as the cluster keeps it, with the namespace that it is limited to, and whether its time is verified. One with an unknown
+/// scope is not kept.
+pub(in crate::gate) fn rejection_to_keep(
+    said: &predicate::Approval,
+    person: &Person,
+    latest: Option<Timestamp>,
+    check: &ImageCheck<'_>,
+) -> Option<(KeptRejection, bool)> {
+    let scopes = said.scopes.iter();
+    let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
+    let namespace = scopes
+        .clone()
+        .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
+    let kept = KeptRejection {
+        name: String::new(),
+        environment: said.environment.clone(),
+        namespace: namespace.map(|(_, namespace)| namespace.clone()),
+        emergency: said.emergency.clone(),
+        person: person.name.clone(),
+        at: latest.unwrap_or(check.promotion.at),
+        reason: said.reason.clone(),
+    };
+    scopes
+        .all(|(scope, _)| scope.is_some())
+        .then_some((kept, latest.is_some()))
+}
+
+/// The rejections of the digest, and of emergency changes of it, for the policy's environment that are kept in the cluster, by people
+/// of the directory.
 pub(in crate::gate) fn kept_rejections<'a>(
     check: &ImageCheck<'a>,
     people: &'a People,
@@ -578,6 +590,14 @@ pub(in crate::gate) fn kept_rejections<'a>(
         is_here && Some(&kept.environment) == environment
     });
     here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
+}
+
+/// Those of the digest in general.
+pub(super) fn kept_of_digest<'a>(
+    check: &ImageCheck<'a>,
+    people: &'a People,
+) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
+    kept_rejections(check, people).filter(|(kept, _)| kept.emergency.is_none())
 }
 
 /// Whether a person may fill a seat at one of these times.

@@ -1,9 +1,12 @@
 //! Agreement of a provenance statement with the certificate of its signer, and with itself.
 
 use super::identity::{is_delegator, is_isolated, own_ref};
-use super::{BUILDER_IS_NOT_THE_SIGNER, CONTRADICTS_CERTIFICATE, CONTRADICTS_ITSELF, Refusal};
+use super::{
+    BUILDER_IS_NOT_THE_SIGNER, CONTRADICTS_CERTIFICATE, CONTRADICTS_ITSELF, Refusal, Step,
+};
 use crate::attest::predicate::{SlsaProvenance, SourceRepository};
 use crate::attest::{CertificateIdentity, Claim, Signer, workflow};
+use crate::reason::Reason;
 
 /// The statement agrees with the certificate of its signer, if there is one, and with itself.
 pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Result<(), Refusal> {
@@ -21,11 +24,11 @@ pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Resul
         {
             let detail =
                 format!("the signer is not the builder `{builder}` that the provenance names");
-            return Err(Refusal::attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
+            return Err(attempt(BUILDER_IS_NOT_THE_SIGNER, detail));
         }
         // 2. The certificate's claims: Fulcio has verified them, the signer alone wrote the statement.
         if let Some(contradiction) = first_contradiction(provenance, certificate) {
-            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, contradiction));
+            return Err(attempt(CONTRADICTS_CERTIFICATE, contradiction));
         }
         // 3. The reference: without claims, a workflow of the source's own repository names it in its identity.
         if let (Some(git_ref), Some(claimed)) = (provenance.git_ref.as_deref(), own_ref(by))
@@ -34,12 +37,12 @@ pub(super) fn check_agreement(provenance: &SlsaProvenance, by: &Signer) -> Resul
         {
             let detail =
                 format!("the reference is `{git_ref}`, but the certificate says `{claimed}`");
-            return Err(Refusal::attempt(CONTRADICTS_CERTIFICATE, detail));
+            return Err(attempt(CONTRADICTS_CERTIFICATE, detail));
         }
     }
     // 4. The statement itself: of two values, one could pass a check and the other one be true.
     match provenance.contradictions.first() {
-        Some(contradiction) => Err(Refusal::attempt(CONTRADICTS_ITSELF, contradiction.clone())),
+        Some(contradiction) => Err(attempt(CONTRADICTS_ITSELF, contradiction.clone())),
         None => Ok(()),
     }
 }
@@ -86,4 +89,9 @@ fn first_contradiction(
         })
     });
     sources.or(commits).or(said)
+}
+
+fn attempt(reason: Reason, detail: String) -> Refusal {
+    let hint = "this can be an attempt to pass off one build as another".to_owned();
+    Refusal::new(Step::Agreement, reason, detail, hint)
 }

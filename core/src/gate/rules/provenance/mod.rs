@@ -15,10 +15,8 @@ use identity::{claimed_ref, own_ref};
 pub(super) use identity::{is_isolated, why_not_isolated};
 pub use recorded::proven_source;
 
-use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
-    unless_partial,
-};
+use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
+use super::check::{listed, readable, unless_partial};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -27,7 +25,7 @@ use crate::attest::unaccepted::UNSIGNED_STATEMENT;
 use crate::attest::{Signer, VerifiedStatement};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::glob::Glob;
-use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch, TrustRoots};
+use crate::gate::signer::{AcceptedSigner, Matcher};
 use crate::gate::source::{SourcePattern, VersionPattern};
 use crate::reason::{Reason, reasons};
 
@@ -168,19 +166,13 @@ impl Entry for Provenance {
         if self.sources.is_some() == self.any_source {
             return Err("expected either `sources` or `anySource: true`".to_owned());
         }
-        let empty = [
+        none_is_empty(&[
             ("sources", self.sources.as_ref().map(Vec::len)),
             ("branches", self.branches.as_ref().map(Vec::len)),
             ("tags", self.tags.as_ref().map(Vec::len)),
             ("versionedTags", self.versioned_tags.as_ref().map(Vec::len)),
             ("buildTypes", self.build_types.as_ref().map(Vec::len)),
-        ];
-        if let Some((name, _)) = empty.iter().find(|(_, length)| *length == Some(0)) {
-            return Err(format!(
-                "`{name}` is empty, so nothing can pass; leave the field out to accept every value"
-            ));
-        }
-        Ok(())
+        ])
     }
 }
 
@@ -205,69 +197,22 @@ impl ImageRule for Provenance {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
-        let (mut proven, mut furthest): (Option<String>, Option<Refusal>) = (None, None);
-        for (_, statement) in &evidence.statements {
+        let judged = evidence.statements.iter().filter_map(|(_, statement)| {
             let Predicate::Provenance(provenance) = statement.predicate() else {
-                continue;
+                return None;
             };
-            match self.accepts(statement, provenance, check) {
-                // Of several, the same one is told whatever their order.
-                Ok(by) => proven = Some(proven.map_or(by.clone(), |other| other.min(by))),
-                Err(refusal) => {
-                    let by = statement.signer();
-                    furthest = furthest.max(Some(Refusal {
-                        detail: format!("provenance by {by}: {}", refusal.detail),
-                        ..refusal
-                    }));
-                }
+            let accepted = self.accepts(statement, provenance, check);
+            Some((statement.signer(), accepted))
+        });
+        let failed = match best_of("provenance", judged) {
+            Ok(proven) => return Judgement::pass(PROVEN, proven),
+            Err(Some(refusal)) => {
+                let hint = refusal.hint.unwrap_or_else(|| check.look());
+                Judgement::fail(refusal.reason, refusal.detail).hint(hint)
             }
-        }
-        if let Some(proven) = proven {
-            return Judgement::pass(PROVEN, proven);
-        }
-        let failed = match furthest {
-            Some(refusal) => Judgement::fail(refusal.reason, refusal.detail).hint(refusal.hint),
-            None => self.explain_absence(evidence, check),
+            Err(None) => self.explain_absence(evidence, check),
         };
         unless_partial(failed, check)
-    }
-}
-
-/// Why a statement does not count. Of several refusals, a denial explains the one with the greatest step.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Refusal {
-    step: Step,
-    reason: Reason,
-    detail: String,
-    hint: String,
-}
-
-/// The step of [`Provenance::accepts`] that refused a statement, in the order of the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Pair,
-    Transparency,
-    Time,
-    Agreement,
-    Build,
-    Source,
-    /// The reference that was built, and the inputs.
-    Start,
-}
-
-impl Refusal {
-    fn new(step: Step, reason: Reason, detail: String, hint: String) -> Refusal {
-        Refusal {
-            step,
-            reason,
-            detail,
-            hint,
-        }
-    }
-
-    fn attempt(reason: Reason, detail: String) -> Refusal {
-        let hint = "this can be an attempt to pass off one build as another".to_owned();
-        Refusal::new(Step::Agreement, reason, detail, hint)
     }
 }
 
@@ -299,18 +244,8 @@ impl Provenance {
         check: &ImageCheck<'_>,
     ) -> Result<String, Refusal> {
         let by = statement.signer();
-        // 1. The pair of builder and signer: otherwise, every signer could write an accepted builder's name.
-        check_pair(
-            &self.builders,
-            statement,
-            &provenance.builder,
-            &check.world.trust_roots,
-        )?;
-        // 2. The time: a verified time in the future means that a clock is wrong.
-        in_time(statement, check.promotion.at).map_err(|why| {
-            let hint = "check the gate's clock".to_owned();
-            Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why, hint)
-        })?;
+        // 1. and 2. The pair of builder and signer, and the time.
+        check_builder(&self.builders, statement, provenance, check)?;
         // 3. Agreement with the certificate: otherwise, an accepted signer could describe another build than its own.
         check_agreement(provenance, by)?;
         // 4. The build type and its parameters: an unknown parameter could change what was built.
@@ -434,39 +369,16 @@ fn in_backticks<T: ToString>(names: &[T]) -> impl Iterator<Item = String> {
     names.iter().map(|name| format!("`{}`", name.to_string()))
 }
 
-/// The policy accepts the signer for the builder that the provenance names.
-fn check_pair(
+/// The policy accepts the signer for the builder that the provenance names, and the time.
+fn check_builder(
     builders: &[Builder],
     statement: &VerifiedStatement,
-    builder: &str,
-    roots: &TrustRoots,
+    provenance: &predicate::SlsaProvenance,
+    check: &ImageCheck<'_>,
 ) -> Result<(), Refusal> {
-    let pairs = builders.iter().filter(|pair| pair.id.matches(builder));
-    let counted = pairs.map(|pair| pair.signed_by.signed(statement, roots));
-    let counted: Vec<_> = counted.collect();
-    if counted.contains(&Ok(())) {
-        return Ok(());
-    }
-    if counted.contains(&Err(Mismatch::Transparency)) {
-        return Err(Refusal::new(
-            Step::Transparency,
-            NOT_TRANSPARENT_ENOUGH,
-            format!(
-                "it lacks the log entry or timestamp that the policy requires{}",
-                ignored([&**statement])
-            ),
-            "attest with a transparency log".to_owned(),
-        ));
-    }
-    let accepted = builders
-        .iter()
-        .map(|Builder { id, signed_by }| format!("`{id}` signed by {signed_by}"));
-    Err(Refusal::new(
-        Step::Pair,
-        BUILDER_NOT_ACCEPTED,
-        format!("the policy does not accept this signer for the builder `{builder}`"),
-        format!("accepted builders: {}", listed(accepted, 3)),
-    ))
+    let pairs = builders.iter().map(|pair| (&pair.id, &pair.signed_by));
+    let id = ("builder", &*provenance.builder);
+    check_pair(pairs, statement, id, BUILDER_NOT_ACCEPTED, check)
 }
 
 /// Whether a statement is by an accepted pair of builder and signer, agrees with the certificate of its signer, and is not of
@@ -477,8 +389,6 @@ pub(super) fn is_of_builder(
     provenance: &predicate::SlsaProvenance,
     check: &ImageCheck<'_>,
 ) -> bool {
-    let roots = &check.world.trust_roots;
-    check_pair(builders, statement, &provenance.builder, roots).is_ok()
-        && in_time(statement, check.promotion.at).is_ok()
+    check_builder(builders, statement, provenance, check).is_ok()
         && check_agreement(provenance, statement.signer()).is_ok()
 }

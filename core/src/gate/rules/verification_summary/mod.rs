@@ -8,10 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, minute, readable,
-    unless_partial,
-};
+use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
+use super::check::{listed, minute, readable, unless_partial};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -19,7 +17,7 @@ use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{Predicate, SummaryResult, VerificationSummary};
 use crate::gate::age::Age;
 use crate::gate::evidence::{Form, ImageEvidence};
-use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch};
+use crate::gate::signer::{AcceptedSigner, Matcher};
 use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries a SLSA verification summary (VSA v1) with the result `PASSED`, by an accepted verifier. A
@@ -28,7 +26,7 @@ use crate::reason::{Reason, reasons};
 /// `resources` accepts other names. `levels` requires levels: a higher level of a track counts for a lower one.
 ///
 /// The gate of one environment writes summaries for the next one: `promotion-gate attest vsa --from-cluster` signs that a digest was
-/// admitted to its cluster, complied with the policies there, and since when it has run. Such a summary has an `environment` and a
+/// admitted to its cluster, complied with the policies there and runs, and since when. Such a summary has an `environment` and a
 /// `cluster`. `minimumAge` requires that the image had run there for so long when the summary was made.
 ///
 /// One good summary is enough. A summary with the result `FAILED` does not count, and takes nothing from one that passed: a verifier
@@ -196,17 +194,12 @@ impl Entry for VerificationSummaryRule {
         if self.verifiers.is_empty() {
             return Err("`verifiers` is empty, so no verifier can pass".to_owned());
         }
-        let empty = [
+        none_is_empty(&[
             ("levels", self.levels.as_ref().map(Vec::len)),
             ("policies", self.policies.as_ref().map(Vec::len)),
             ("resources", self.resources.as_ref().map(Vec::len)),
             ("clusters", self.clusters.as_ref().map(Vec::len)),
-        ];
-        if let Some((name, _)) = empty.iter().find(|(_, length)| *length == Some(0)) {
-            return Err(format!(
-                "`{name}` is empty, so nothing can pass; leave the field out to accept every value"
-            ));
-        }
+        ])?;
         let policies = self.policies.iter().flatten();
         if policies
             .clone()
@@ -239,79 +232,26 @@ impl Rule for VerificationSummaryRule {
     }
 }
 
-/// The step of [`VerificationSummaryRule::accepts`] that refused a summary, in the order of the steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Pair,
-    Transparency,
-    Time,
-    Resource,
-    Policy,
-    Environment,
-    Result,
-    Level,
-    Age,
-}
-
-/// Why a summary does not count. Of several refusals, a denial explains the one with the greatest step.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Refusal {
-    step: Step,
-    reason: Reason,
-    detail: String,
-    hint: Option<String>,
-}
-
-impl Refusal {
-    fn new(step: Step, reason: Reason, detail: String) -> Refusal {
-        Refusal {
-            step,
-            reason,
-            detail,
-            hint: None,
-        }
-    }
-
-    fn hint(self, hint: String) -> Refusal {
-        Refusal {
-            hint: Some(hint),
-            ..self
-        }
-    }
-}
-
 impl ImageRule for VerificationSummaryRule {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
         let evidence = match readable(check) {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
-        let (mut passed, mut furthest): (Option<String>, Option<Refusal>) = (None, None);
-        for (_, statement) in &evidence.statements {
+        let judged = evidence.statements.iter().filter_map(|(_, statement)| {
             let Predicate::VerificationSummary(summary) = statement.predicate() else {
-                continue;
+                return None;
             };
-            match self.accepts(statement, summary, check) {
-                // Of several, the same one is told whatever their order.
-                Ok(by) => passed = Some(passed.map_or(by.clone(), |other| other.min(by))),
-                Err(refusal) => {
-                    let by = statement.signer();
-                    furthest = furthest.max(Some(Refusal {
-                        detail: format!("the summary by {by}: {}", refusal.detail),
-                        ..refusal
-                    }));
-                }
-            }
-        }
-        if let Some(passed) = passed {
-            return Judgement::pass(VERIFICATION_PASSED, passed);
-        }
-        let failed = match furthest {
-            Some(refusal) => {
+            let accepted = self.accepts(statement, summary, check);
+            Some((statement.signer(), accepted))
+        });
+        let failed = match best_of("the summary", judged) {
+            Ok(passed) => return Judgement::pass(VERIFICATION_PASSED, passed),
+            Err(Some(refusal)) => {
                 let hint = refusal.hint.unwrap_or_else(|| check.look());
                 Judgement::fail(refusal.reason, refusal.detail).hint(hint)
             }
-            None => self.explain_absence(evidence, check),
+            Err(None) => self.explain_absence(evidence, check),
         };
         unless_partial(failed, check)
     }
@@ -326,13 +266,11 @@ impl VerificationSummaryRule {
         check: &ImageCheck<'_>,
     ) -> Result<String, Refusal> {
         let at = check.promotion.at;
-        // 1. The pair of verifier and signer: otherwise, every signer could write an accepted verifier's name.
-        self.check_pair(statement, summary, check)?;
-        // 2. The time: a verified time in the future means that a clock is wrong.
-        in_time(statement, at).map_err(|why| {
-            Refusal::new(Step::Time, SIGNED_IN_THE_FUTURE, why)
-                .hint("check the gate's clock".to_owned())
-        })?;
+        // 1. and 2. The pair of verifier and signer, and the time.
+        let verifiers = self.verifiers.iter();
+        let pairs = verifiers.map(|pair| (&pair.id, &pair.signed_by));
+        let id = ("verifier", &*summary.verifier.id);
+        check_pair(pairs, statement, id, VERIFIER_NOT_ACCEPTED, check)?;
         // 3. The resource: the same digest can be in a repository that the verifier has other expectations of.
         self.check_resource(summary, check)?;
         // 4. The verifier's policy: a verifier can pass an image by a policy that requires little.
@@ -342,7 +280,7 @@ impl VerificationSummaryRule {
         // 6. The result.
         if summary.verification_result == SummaryResult::Failed {
             let why = "the verification has failed".to_owned();
-            return Err(Refusal::new(Step::Result, VERIFICATION_FAILED, why));
+            return Err(Refusal::new(Step::Result, VERIFICATION_FAILED, why, None));
         }
         // 7. Every level.
         self.check_levels(summary)?;
@@ -357,37 +295,6 @@ impl VerificationSummaryRule {
         ))
     }
 
-    fn check_pair(
-        &self,
-        statement: &VerifiedStatement,
-        summary: &VerificationSummary,
-        check: &ImageCheck<'_>,
-    ) -> Result<(), Refusal> {
-        let id = &summary.verifier.id;
-        let roots = &check.world.trust_roots;
-        let pairs = self.verifiers.iter().filter(|pair| pair.id.matches(id));
-        let counted: Vec<_> = pairs
-            .map(|pair| pair.signed_by.signed(statement, roots))
-            .collect();
-        if counted.contains(&Ok(())) {
-            return Ok(());
-        }
-        if counted.contains(&Err(Mismatch::Transparency)) {
-            let why = format!(
-                "it lacks the log entry or timestamp that the policy requires{}",
-                ignored([&**statement])
-            );
-            let refusal = Refusal::new(Step::Transparency, NOT_TRANSPARENT_ENOUGH, why);
-            return Err(refusal.hint("attest with a transparency log".to_owned()));
-        }
-        let accepted = self.verifiers.iter();
-        let accepted =
-            accepted.map(|Verifier { id, signed_by }| format!("`{id}` signed by {signed_by}"));
-        let why = format!("the policy does not accept this signer for the verifier `{id}`");
-        let refusal = Refusal::new(Step::Pair, VERIFIER_NOT_ACCEPTED, why);
-        Err(refusal.hint(format!("accepted verifiers: {}", listed(accepted, 3))))
-    }
-
     fn check_resource(
         &self,
         summary: &VerificationSummary,
@@ -400,7 +307,12 @@ impl VerificationSummaryRule {
             return Ok(());
         }
         let why = format!("it is about `{uri}`, and not about the repository of the image");
-        Err(Refusal::new(Step::Resource, RESOURCE_NOT_ACCEPTED, why))
+        Err(Refusal::new(
+            Step::Resource,
+            RESOURCE_NOT_ACCEPTED,
+            why,
+            None,
+        ))
     }
 
     fn check_policy(&self, summary: &VerificationSummary) -> Result<(), Refusal> {
@@ -432,6 +344,7 @@ impl VerificationSummaryRule {
             Step::Policy,
             VERIFIER_POLICY_NOT_ACCEPTED,
             why,
+            None,
         ))
     }
 
@@ -440,7 +353,12 @@ impl VerificationSummaryRule {
             let named = named.as_ref();
             let named = named.map_or("names none".to_owned(), |named| format!("names `{named}`"));
             let why = format!("the policy requires the {what} {accepted}, and the summary {named}");
-            Err(Refusal::new(Step::Environment, OTHER_ENVIRONMENT, why))
+            Err(Refusal::new(
+                Step::Environment,
+                OTHER_ENVIRONMENT,
+                why,
+                None,
+            ))
         };
         if let Some(environment) = &self.environment
             && summary.environment.as_ref() != Some(environment)
@@ -472,7 +390,7 @@ impl VerificationSummaryRule {
             false => listed(named.iter().map(|level| format!("`{level:.100}`")), 5),
         };
         let why = format!("it does not reach `{missing}`; it names {named}");
-        Err(Refusal::new(Step::Level, LEVEL_NOT_REACHED, why))
+        Err(Refusal::new(Step::Level, LEVEL_NOT_REACHED, why, None))
     }
 
     fn check_maximum_age(
@@ -488,12 +406,12 @@ impl VerificationSummaryRule {
         let times = statement.times().iter().map(|time| time.at);
         let Some(made) = times.chain(summary.time_verified).min() else {
             let why = "neither the summary nor its signature says when it was made".to_owned();
-            return Err(Refusal::new(Step::Age, SUMMARY_TOO_OLD, why));
+            return Err(Refusal::new(Step::Age, SUMMARY_TOO_OLD, why, None));
         };
         match at.duration_since(made) > maximum.duration() {
             true => {
                 let why = format!("it was made at {}, more than `{maximum}` ago", minute(made));
-                Err(Refusal::new(Step::Age, SUMMARY_TOO_OLD, why))
+                Err(Refusal::new(Step::Age, SUMMARY_TOO_OLD, why, None))
             }
             false => Ok(()),
         }
@@ -524,11 +442,11 @@ impl VerificationSummaryRule {
                     "the image ran since {}, for {ran} minutes when the summary was made, and `{minimum}` are required",
                     minute(since)
                 );
-                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why))
+                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why, None))
             }
             None => {
                 let why = "it does not say since when the image has run".to_owned();
-                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why))
+                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why, None))
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What is said where no scan counts: nothing is attached, it is signed by another signer, cannot be verified, or is the report of
 //! a scanner in another form.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -9,11 +11,15 @@ use super::{
     ImageCheck, ImageEvidence, Judgement, NO_SCAN, SCAN_IN_ANOTHER_FORM, SCAN_SIGNER_NOT_ACCEPTED,
     SCAN_UNACCEPTED, Vulnerabilities,
 };
+use crate::attest::VerifiedStatement;
 use crate::attest::predicate::Predicate;
 use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::evidence::Form;
 use crate::gate::rules::check::NOT_TRANSPARENT_ENOUGH;
 use crate::gate::signer::Mismatch;
+
+/// The most statements of other types that are searched for the report of a scanner, which costs time.
+const MAXIMUM_OTHERS: usize = 8;
 
 impl Vulnerabilities {
     pub(super) fn explain_absence(
@@ -41,16 +47,19 @@ impl Vulnerabilities {
             }
             None => {}
         }
-        let statements = evidence.statements.iter().map(|(_, it)| &**it);
-        let raw = statements.filter(|it| match it.predicate() {
-            Predicate::Other(Some(text)) => is_report(text.get()),
-            _ => false,
+        let statements = self.others_to_search(evidence, check).into_iter();
+        let raw = statements.filter_map(|it| match it.predicate() {
+            Predicate::Other(Some(text)) => Some((it.predicate_type(), RawReport::of(text.get())?)),
+            _ => None,
         });
-        if let Some(kind) = raw.map(|it| it.predicate_type()).min() {
+        if let Some((kind, report)) = raw.min() {
             let detail = format!(
-                "the report of a scanner is attached with the predicate type `{kind:.200}`, which is not that of a scan"
+                "a report of {report} is attached with the predicate type `{kind:.200}`, which is not that of a scan"
             );
-            return Judgement::fail(SCAN_IN_ANOTHER_FORM, detail).hint(attest);
+            return Judgement::fail(SCAN_IN_ANOTHER_FORM, detail).hint(format!(
+                "`{}`, then `cosign attest --type vuln --predicate scan.json {name}`",
+                report.conversion()
+            ));
         }
         match evidence.unaccepted_as(Form::Statement) {
             Some((why, text)) if why.reason == TOO_LARGE => {
@@ -65,33 +74,88 @@ impl Vulnerabilities {
     }
 }
 
-/// Whether a predicate is the report of a scanner, by itself or as the text that `cosign attest --type custom` makes of it.
-fn is_report(text: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(rename = "SchemaVersion")]
-        schema: Option<IgnoredAny>,
-        #[serde(rename = "Results")]
-        results: Option<IgnoredAny>,
-        #[serde(rename = "ArtifactType")]
-        artifact: Option<IgnoredAny>,
-        matches: Option<IgnoredAny>,
-        descriptor: Option<IgnoredAny>,
+impl Vulnerabilities {
+    /// Statements of types without a rule by the accepted signer: those of others are not searched, since everyone may attach many.
+    fn others_to_search<'e>(
+        &self,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> Vec<&'e VerifiedStatement> {
+        let statements = evidence.statements.iter().map(|(_, it)| &**it);
+        let roots = &check.world.trust_roots;
+        let others = statements.filter(|it| {
+            matches!(it.predicate(), Predicate::Other(Some(_)))
+                && self.signed_by.signed(it, roots).is_ok()
+        });
+        let mut others: Vec<_> = others.collect();
+        others.sort_by_cached_key(|it| (it.predicate_type(), it.digest()));
+        others.dedup_by_key(|it| it.digest());
+        others.truncate(MAXIMUM_OTHERS);
+        others
     }
-    #[derive(Deserialize)]
-    struct Custom {
-        #[serde(rename = "Data")]
-        data: String,
-    }
-    let has_shape = |text: &str| {
-        let shape = serde_json::from_str::<Shape>(text);
-        shape.is_ok_and(|it| {
-            it.schema.is_some() && (it.results.is_some() || it.artifact.is_some())
-                || it.matches.is_some() && it.descriptor.is_some()
+}
+
+/// A scanner whose report is attached as the scanner writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum RawReport {
+    Trivy,
+    Grype,
+}
+
+impl RawReport {
+    /// The scanner, if a predicate is its report, by itself or as the text that `cosign attest --type custom` makes of it.
+    fn of(text: &str) -> Option<RawReport> {
+        #[derive(Deserialize)]
+        struct Custom {
+            #[serde(rename = "Data")]
+            data: String,
+        }
+        RawReport::with_shape(text).or_else(|| {
+            let custom = serde_json::from_str::<Custom>(text).ok()?;
+            RawReport::with_shape(&custom.data)
         })
-    };
-    has_shape(text)
-        || serde_json::from_str::<Custom>(text).is_ok_and(|custom| has_shape(&custom.data))
+    }
+
+    fn with_shape(text: &str) -> Option<RawReport> {
+        #[derive(Deserialize)]
+        struct Shape {
+            #[serde(rename = "SchemaVersion")]
+            schema: Option<IgnoredAny>,
+            #[serde(rename = "Results")]
+            results: Option<IgnoredAny>,
+            #[serde(rename = "ArtifactType")]
+            artifact: Option<IgnoredAny>,
+            matches: Option<IgnoredAny>,
+            descriptor: Option<IgnoredAny>,
+        }
+        let shape = serde_json::from_str::<Shape>(text).ok()?;
+        if shape.schema.is_some() && (shape.results.is_some() || shape.artifact.is_some()) {
+            Some(RawReport::Trivy)
+        } else if shape.matches.is_some() && shape.descriptor.is_some() {
+            Some(RawReport::Grype)
+        } else {
+            None
+        }
+    }
+
+    /// The command that makes the predicate of a scan of the report.
+    fn conversion(self) -> &'static str {
+        match self {
+            RawReport::Trivy => "trivy convert --format cosign-vuln --output scan.json report.json",
+            RawReport::Grype => {
+                r#"jq '{scanner: {uri: "https://github.com/anchore/grype", result: .}, metadata: {scanStartedOn: .descriptor.timestamp, scanFinishedOn: .descriptor.timestamp}}' report.json > scan.json"#
+            }
+        }
+    }
+}
+
+impl fmt::Display for RawReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RawReport::Trivy => "Trivy",
+            RawReport::Grype => "Grype",
+        })
+    }
 }
 
 #[cfg(test)]
@@ -105,14 +169,17 @@ mod tests {
         let trivy = json!({"SchemaVersion": 2, "ArtifactType": "container_image"}).to_string();
         let grype = json!({"matches": [], "descriptor": {"name": "grype"}}).to_string();
         for (text, is) in [
-            (trivy.clone(), true),
-            (grype, true),
-            (json!({"Data": trivy, "Timestamp": ""}).to_string(), true),
-            (json!({"Data": "text", "Timestamp": ""}).to_string(), false),
-            (json!({"matches": []}).to_string(), false),
-            ("null".to_owned(), false),
+            (trivy.clone(), Some(RawReport::Trivy)),
+            (grype, Some(RawReport::Grype)),
+            (
+                json!({"Data": trivy, "Timestamp": ""}).to_string(),
+                Some(RawReport::Trivy),
+            ),
+            (json!({"Data": "text", "Timestamp": ""}).to_string(), None),
+            (json!({"matches": []}).to_string(), None),
+            ("null".to_owned(), None),
         ] {
-            assert_eq!(is_report(&text), is, "{text}");
+            assert_eq!(RawReport::of(&text), is, "{text}");
         }
     }
 }

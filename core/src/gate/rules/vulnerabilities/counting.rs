@@ -10,7 +10,7 @@ use super::vex::VexStatements;
 use super::{
     Judgement, SCANNED, VULNERABLE, Vulnerabilities, VulnerabilityException, listed, minute,
 };
-use crate::attest::predicate::{VulnerabilityFinding, VulnerabilitySeverity};
+use crate::attest::predicate::{VulnerabilityFinding, VulnerabilitySeverity, is_cve};
 
 /// A pass warns of the end of an exception this long before.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -153,18 +153,25 @@ impl Vulnerabilities {
         (!is_accepted).then_some(severity)
     }
 
-    /// The exception of a finding that ends last, with its end.
+    /// The exception of a finding that ends last, with its end. Of a finding with several CVE ids, each needs one, or the advisory.
     fn exception(
         &self,
         finding: &VulnerabilityFinding,
     ) -> Option<(&VulnerabilityException, Timestamp)> {
-        let is_of = |exception: &&VulnerabilityException| {
-            let mut ids = finding.ids();
-            ids.any(|id| id.eq_ignore_ascii_case(exception.id.trim()))
+        let last = |is_of: &dyn Fn(&str) -> bool| {
+            let of_finding = self.exceptions.iter().filter(|it| {
+                let mut ids = finding.ids().filter(|id| is_of(id));
+                ids.any(|id| id.eq_ignore_ascii_case(it.id.trim()))
+            });
+            let with_end = of_finding.map(|it| (it, it.until.end().unwrap_or(Timestamp::MIN)));
+            with_end.max_by_key(|(_, until)| *until)
         };
-        let of_finding = self.exceptions.iter().filter(is_of);
-        let with_end = of_finding.map(|it| (it, it.until.end().unwrap_or(Timestamp::MIN)));
-        with_end.max_by_key(|(_, until)| *until)
+        let cves = finding.cves();
+        let of_all = last(&|id| id == &*finding.id || !is_cve(id));
+        let of_each: Option<Vec<_>> = cves.iter().map(|cve| last(&|id| id == *cve)).collect();
+        let of_each = of_each.and_then(|each| each.into_iter().min_by_key(|(_, until)| *until));
+        let both = of_all.into_iter().chain(of_each);
+        both.max_by_key(|(_, until)| *until)
     }
 }
 

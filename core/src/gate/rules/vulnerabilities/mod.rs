@@ -35,38 +35,48 @@ use vex::VexStatements;
 /// - `https://cosign.sigstore.dev/attestation/vuln/v1` with the report of Trivy or Grype
 /// - `https://in-toto.io/attestation/vulns/v0.1` or `v0.2`
 ///
-/// **Which scans count**: of each scanner, the newest scan. Its time is the time that the report gives, or the earliest verified
-/// time of the signature if that is earlier. The findings of several scanners are added up. A scan that is older than
-/// `maximumAge` does not count at all. A report that names another image, that is older than its own database, or that cannot be
-/// read, does not pass; a report is never read as "no findings" because it is not understood. One where the scanner found no
-/// package to look at passes only with `acceptEmpty`.
+/// **Which scans count**: of each scanner, the newest scan, whatever parts of the image it looked at; so attest one report with all
+/// of them. A scan of an SBOM does not take the place of an older scan of the image itself. The time of a scan is the time that the
+/// report gives, or the earliest verified time of the signature if that is earlier. The findings of several scanners are added up.
+/// A scan that is older than `maximumAge` does not count at all. A report that names another image, that is older than its own
+/// database, or that cannot be read, does not pass; a report is never read as "no findings" because it is not understood. One where
+/// the scanner found no package to look at passes only with `acceptEmpty`.
 ///
 /// **Which findings count**: those above `maximumSeverity`. A finding of unknown severity counts as `unknownSeverity`. With
-/// `onlyFixable`, a finding without a fixed version does not count; where a format does not say whether a fix exists, it counts.
-/// A finding that the scanner lists as suppressed (Grype's `ignoredMatches`, Trivy's `ExperimentalModifiedFindings`) counts too,
-/// since its ignore file belongs to the pipeline; `acceptSuppressed` changes that. An entry of `exceptions` accepts one
-/// vulnerability until a date.
+/// `onlyFixable`, a finding without a fixed version does not count; where a format does not say whether a fix exists, it counts. A
+/// finding that the scanner lists as suppressed (Grype's `ignoredMatches`, Trivy's `ExperimentalModifiedFindings`) counts too,
+/// since its ignore file belongs to the pipeline; `acceptSuppressed` changes that. Vulnerabilities of the kernel in packages with
+/// its headers do not count where Grype ignores them by itself. An entry of `exceptions` accepts one vulnerability until a date.
 ///
 /// **OpenVEX**: with `vex`, a finding does not count if the newest statement about it is `not_affected` or `fixed`. Statements
 /// come from OpenVEX 0.2 documents (predicate type `https://openvex.dev/ns`) that are attested for this digest by the signer that
 /// `vex` names. A statement counts if it has no products, or if a product names this digest (`pkg:oci/NAME@sha256:…`, or
-/// `hashes`), and if one of the product's `subcomponents`, where there are any, is the package of the finding. The time of a
-/// statement is the time that the document gives, or the earliest verified time of the signature if that is earlier. Without
-/// the documents, more findings count. The exception is a document that says `affected` or `under_investigation`: it takes back
-/// what an older document says.
+/// `hashes`) and no other one, and if one of the product's `subcomponents`, where there are any, is the package of the finding. The
+/// time of a statement is the time that the document gives, or the earliest verified time of the signature if that is earlier.
+/// Without the documents, more findings count. The exception is a document that says `affected` or `under_investigation`: it takes
+/// back what an older document says, also for a product without a digest. A document without a verified time clears less than every
+/// other one, and takes back what every other one clears. An advisory (`DSA-…`, `RHSA-…`, `ELSA-…`) can have several CVE ids:
+/// documents and exceptions have to be about each CVE id of a finding, or about the advisory.
+///
+/// Words of severities are understood in upper and lower case, and those of one format in the others too. A rating of in-toto's
+/// predicate does not count if its method measures something else (EPSS, SSVC, KEV, a metric of CVSS such as the attack
+/// complexity), or if it is a CVSS score of 0, which many databases give to what is not rated yet.
 ///
 /// | `maximumSeverity` | Trivy | Grype | in-toto vulns |
 /// |---|---|---|---|
-/// | `None` | — | — | `none`, or a CVSS score of 0 |
+/// | `None` | — | — | `none` |
 /// | `Negligible` | — | `Negligible` | `negligible` |
 /// | `Low` | `LOW` | `Low` | `low`, or a CVSS score below 4 |
 /// | `Medium` | `MEDIUM` | `Medium` | `medium`, `moderate`, or a CVSS score below 7 |
 /// | `High` | `HIGH` | `High` | `high`, `important`, or a CVSS score below 9 |
 /// | `Critical` | `CRITICAL` | `Critical` | `critical`, or a CVSS score up to 10 |
-/// | as `unknownSeverity` says | `UNKNOWN`, every other word | `Unknown`, every other word | every other word, a CVSS vector, no rating, or one of several ratings that is not understood |
+/// | as `unknownSeverity` says | `UNKNOWN`, every other word | `Unknown`, every other word | every other word, a CVSS vector of version 2 or 4, no rating, or one of several ratings that is not understood |
 ///
-/// **Ages**: `maximumAge` and `maximumDatabaseAge` are asked of the first admission of a digest to the policy's environment, and
-/// not of a rollback, where the gate keeps release records. The reports of Trivy do not say when its database was updated, so
+/// The severity of a CVSS score is that of the qualitative scale of CVSS 3.1, for scores of every version. Of a CVSS vector of version
+/// 3.0 or 3.1, the base score is computed.
+///
+/// **Ages**: where the gate keeps release records, `maximumAge` and `maximumDatabaseAge` are asked until the policy has admitted a
+/// digest once, and not of a rollback. The reports of Trivy do not say when its database was updated, so
 /// they cannot meet `maximumDatabaseAge`; those of Grype and the predicates of in-toto can.
 ///
 /// Scans prove nothing about where an image comes from: require `signature` or `provenance` too.
@@ -152,13 +162,13 @@ reasons! {
         "Scan with an accepted signer, or ask for the signer to be added to the policy.";
     SCAN_IN_ANOTHER_FORM = "scan-in-another-form",
         "The image carries the report of a scanner that is not in the form of a vulnerability scan, so the gate does not read it.",
-        "Attest it in the form of a scan: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --type vuln --predicate scan.json IMAGE@DIGEST`.";
+        "Attest it in the form of a scan: the message has the command that makes this form of the report. Or scan again: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --type vuln --predicate scan.json IMAGE@DIGEST`.";
     SCAN_UNREADABLE = "scan-unreadable",
         "An accepted signer has signed a scan that this version cannot read. It could have findings.",
-        "Scan again in a form that the documentation of `vulnerabilities` names, or update the gate. The detail names the field.";
+        "Scan again with each scanner, in a form that the documentation of `vulnerabilities` names, or update the gate. The detail names the field.";
     VEX_UNREADABLE = "vex-unreadable",
         "The image passes only with OpenVEX documents, and a document of an accepted signer cannot be read. It could say that the image is affected.",
-        "Write the document in the form of OpenVEX 0.2, such as with `vexctl create`, and attest it with `cosign attest --type openvex`. The detail names the field.";
+        "Write the document in the form of OpenVEX 0.2, such as with `vexctl create`, and attest it with `cosign attest --type openvex`; then attest every other document that clears a finding again. The detail names the field.";
     SCAN_TOO_OLD = "scan-too-old",
         "Every scan is older than the policy accepts.",
         "Scan the image again, and attest the report.";
@@ -302,7 +312,7 @@ impl Vulnerabilities {
         }
         // 5. Each scan is about this image, is not older than its database, and looked at something.
         for scan in &current.scans {
-            self.can_be_used(scan, &ages, check)?;
+            self.can_be_used(scan, &current, &ages, check)?;
         }
         // 6. What was found, and does harm.
         let counted = Counted::of(self, &current, &vex, check.promotion.at);
@@ -316,9 +326,14 @@ impl Vulnerabilities {
         }
     }
 
+    /// Whether an age of scans or of databases is bounded.
+    pub(in crate::gate) fn bounds_ages(&self) -> bool {
+        self.maximum_age.is_some() || self.maximum_database_age.is_some()
+    }
+
     /// The earliest times that count, where the ages of scan and database are asked.
     fn ages(&self, check: &ImageCheck<'_>) -> EarliestTimes {
-        let is_asked = !check.was_admitted() && !check.promotion.is_rollback(check.policy);
+        let is_asked = !check.has_judged_ages() && !check.promotion.is_rollback(check.policy);
         let earliest = |age: Option<Age>| {
             let age = age.filter(|_| is_asked)?;
             let at = check.promotion.at.saturating_sub(age.duration());

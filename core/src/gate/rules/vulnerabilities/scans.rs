@@ -11,7 +11,7 @@ use super::{
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{Predicate, VulnerabilityScan};
-use crate::gate::rules::check::in_time;
+use crate::gate::rules::check::{SigningTimes, in_time};
 use crate::gate::signer::Mismatch;
 
 /// A database may be this much newer than the scan, because the clocks of two machines differ.
@@ -47,6 +47,7 @@ impl<'e> SignedScans<'e> {
     ) -> SignedScans<'e> {
         let mut signed = SignedScans::default();
         let mut read: BTreeMap<_, SignedScan<'e>> = BTreeMap::new();
+        let mut unreadable = Vec::new();
         let statements = evidence.statements.iter().map(|(_, it)| &**it);
         for statement in statements.filter(|it| is_scan(it.predicate_type())) {
             let by = statement.signer();
@@ -73,13 +74,17 @@ impl<'e> SignedScans<'e> {
                 }
                 Predicate::Unreadable(why) => {
                     let detail = format!("scan by {by}: {why}");
-                    let at = statement.made_at(Timestamp::MAX);
-                    signed.unreadable.push((detail, at));
+                    unreadable.push((statement, detail));
                 }
                 _ => {}
             }
         }
         signed.read = read.into_values().collect();
+        let times = SigningTimes::of(unreadable.iter().map(|(statement, _)| *statement));
+        let unreadable = unreadable.into_iter();
+        signed.unreadable = unreadable
+            .map(|(statement, detail)| (detail, times.at(statement)))
+            .collect();
         signed
     }
 }
@@ -91,19 +96,23 @@ pub(super) struct CurrentScans<'e> {
 
 impl<'e> CurrentScans<'e> {
     /// Of each scanner the newest scan, unless it is older than `earliest`. Scans of one time count together, and so does every
-    /// scan of which no time is known: each of them could be the newest.
+    /// scan of which no time is known: each of them could be the newest. A scan of an SBOM never hides one of the image.
     pub(super) fn of(signed: &SignedScans<'e>, earliest: Option<Timestamp>) -> CurrentScans<'e> {
-        let mut newest: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
+        let mut newest: BTreeMap<(&str, bool), SignedScan<'e>> = BTreeMap::new();
         for it in &signed.read {
-            let of_scanner = newest.entry(&it.scan.scanner).or_default();
-            *of_scanner = (*of_scanner).max(it.at);
+            let of_scanner = (&*it.scan.scanner, it.scan.scanned.is_sbom);
+            let known = newest.entry(of_scanner).or_insert(*it);
+            if known.at < it.at {
+                *known = *it;
+            }
         }
+        let is_newest = |it: &SignedScan<'e>| {
+            let mut newest = newest.values();
+            !newest.any(|new| new.at > it.at && new.scan.replaces(it.scan))
+        };
         let counts = |it: &&SignedScan<'e>| match it.at {
             None => true,
-            Some(at) => {
-                newest.get(&*it.scan.scanner) == Some(&Some(at))
-                    && earliest.is_none_or(|first| first <= at)
-            }
+            Some(at) => is_newest(it) && earliest.is_none_or(|first| first <= at),
         };
         let mut scans: Vec<_> = signed.read.iter().filter(counts).copied().collect();
         scans.sort_by_key(|it| (it.scan.scanner.clone(), it.at, it.statement.digest()));
@@ -114,6 +123,12 @@ impl<'e> CurrentScans<'e> {
     pub(super) fn scanners(&self) -> impl Iterator<Item = &'e str> {
         let names: BTreeSet<&'e str> = self.scans.iter().map(|it| &*it.scan.scanner).collect();
         names.into_iter()
+    }
+
+    /// Whether one of the scans of a scanner has a verified time.
+    fn has_timed(&self, scanner: &str) -> bool {
+        let mut scans = self.scans.iter();
+        scans.any(|it| &*it.scan.scanner == scanner && it.at.is_some())
     }
 
     pub(super) fn is_by(&self, name: &str) -> bool {
@@ -137,7 +152,7 @@ impl<'e> CurrentScans<'e> {
         let unreadable = signed.unreadable.iter().filter(|(_, at)| could_count(*at));
         let detail = unreadable.map(|(detail, _)| detail).min()?;
         Some(Judgement::undecided(SCAN_UNREADABLE, detail.clone()).hint(
-            "scan again with `trivy image --format cosign-vuln` and `cosign attest --type vuln`, or update the gate",
+            "scan again with each scanner, such as `trivy image --format cosign-vuln` and `cosign attest --type vuln`; or update the gate",
         ))
     }
 
@@ -163,6 +178,7 @@ impl Vulnerabilities {
     pub(super) fn can_be_used(
         &self,
         scan: &SignedScan<'_>,
+        current: &CurrentScans<'_>,
         ages: &EarliestTimes,
         check: &ImageCheck<'_>,
     ) -> Result<(), Judgement> {
@@ -208,6 +224,10 @@ impl Vulnerabilities {
             let detail = format!("{by}: the scanner found no package in the image");
             return Err(Judgement::fail(NOTHING_SCANNED, detail)
                 .hint("check that the scanner supports the image, or ask for `acceptEmpty: true` in the policy"));
+        }
+        if at.is_none() && current.has_timed(&scan.scanner) {
+            // Its findings count. The ages are asked of the scan of which a time is known: this one could never be replaced.
+            return Ok(());
         }
         if ages.scan.is_some() && at.is_none() {
             let detail = format!("{by}: no log and no timestamp authority confirms its time");

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE};
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
-    PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_vex,
+    PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_cve, is_vex,
 };
 use crate::gate::image::Digest;
-use crate::gate::rules::check::in_time;
+use crate::gate::rules::check::{SigningTimes, in_time};
 use crate::gate::signer::AcceptedSigner;
 
 /// The signer of OpenVEX documents.
@@ -54,7 +54,10 @@ impl<'e> VexStatements<'e> {
         let is_accepted = |it: &&VerifiedStatement| {
             is_vex(it.predicate_type()) && documents.signed_by.signed(it, roots).is_ok()
         };
-        for statement in statements.filter(is_accepted) {
+        let statements: Vec<_> = statements.filter(is_accepted).collect();
+        let times = SigningTimes::of(statements.iter().copied());
+        for statement in statements {
+            let signed = times.at(statement);
             let by = statement.signer();
             in_time(statement, check.promotion.at)
                 .map_err(|why| format!("VEX document by {by}: {why}"))?;
@@ -62,8 +65,13 @@ impl<'e> VexStatements<'e> {
             match statement.predicate() {
                 Predicate::Vex(document) => {
                     for it in &document.statements {
-                        // A document cannot make itself newer than its signature.
-                        let at = statement.made_at(it.at).unwrap_or(it.at);
+                        // A document cannot make itself newer than its signature. Without a verified time it could be of any time, also
+                        // because a timestamp was taken away: then what harms is the newest, and what is harmless the oldest.
+                        let at = match (signed, it.status.is_harmless()) {
+                            (Some(signed), _) => signed.min(it.at),
+                            (None, true) => Timestamp::MIN,
+                            (None, false) => Timestamp::MAX,
+                        };
                         let at = at.min(check.promotion.at);
                         for id in &it.ids {
                             let of_id = all.by_id.entry(id.to_ascii_lowercase()).or_default();
@@ -73,8 +81,7 @@ impl<'e> VexStatements<'e> {
                 }
                 Predicate::Unreadable(why) => {
                     let detail = format!("VEX document by {by}: {why}");
-                    all.unreadable
-                        .push((detail, statement.made_at(Timestamp::MAX)));
+                    all.unreadable.push((detail, signed));
                 }
                 _ => {}
             }
@@ -83,7 +90,7 @@ impl<'e> VexStatements<'e> {
     }
 
     /// The time of the newest statement about a finding, if that says that the finding does no harm. Of statements of one time,
-    /// the worst counts.
+    /// the worst counts. Of a finding with several CVE ids, each has to do no harm; the earliest of their times is given.
     pub(super) fn harmless_since(&self, finding: &VulnerabilityFinding) -> Option<Timestamp> {
         let package = PackageUrl::parse(&finding.package);
         let about = finding.ids().flat_map(|id| {
@@ -91,24 +98,41 @@ impl<'e> VexStatements<'e> {
             of_id.into_iter().flatten()
         });
         let about = about.filter(|(_, it)| self.is_about(it, package.as_ref()));
-        let newest: Option<(Timestamp, VexStatus)> = about.map(|(at, it)| (*at, it.status)).max();
-        newest.and_then(|(at, status)| status.is_harmless().then_some(at))
+        let about: Vec<&(Timestamp, &VexStatement)> = about.collect();
+        let newest = |cve: Option<&str>| {
+            let about = about.iter().filter(|(_, it)| is_about_cve(it, cve));
+            let newest: Option<(Timestamp, VexStatus)> =
+                about.map(|(at, it)| (*at, it.status)).max();
+            newest.and_then(|(at, status)| status.is_harmless().then_some(at))
+        };
+        match finding.cves().as_slice() {
+            [] => newest(None),
+            cves => {
+                let each = cves.iter().map(|cve| newest(Some(cve)));
+                each.min().flatten()
+            }
+        }
     }
 
     /// Whether a statement is about this image and this package of it.
     fn is_about(&self, statement: &VexStatement, package: Option<&PackageUrl>) -> bool {
-        // Where it is not known which package is meant, what may harm is about each of them, and what is harmless about none.
+        // Where it is not known which image or package is meant, what may harm is about each of them, and what is harmless about none.
         let is_component = |component: &Option<PackageUrl>| match component.as_ref().zip(package) {
-            Some((component, package)) => component.includes(package),
+            Some((component, package)) if statement.status.is_harmless() => {
+                component.includes(package)
+            }
+            Some((component, package)) => component.may_be(package),
             None => !statement.status.is_harmless(),
         };
         statement.products.is_empty()
             || statement.products.iter().any(|product| {
-                let is_image = !product.digests.is_empty()
-                    && product
-                        .digests
-                        .iter()
-                        .all(|digest| Some(digest) == self.subject);
+                let mut digests = product.digests.iter();
+                let is_subject = |digest: &Digest| Some(digest) == self.subject;
+                let is_image = match (statement.status.is_harmless(), product.digests.is_empty()) {
+                    (is_harmless, true) => !is_harmless,
+                    (true, false) => digests.all(is_subject),
+                    (false, false) => digests.any(is_subject),
+                };
                 is_image
                     && (product.components.is_empty()
                         || product.components.iter().any(is_component))
@@ -123,7 +147,17 @@ impl<'e> VexStatements<'e> {
         let detail = unreadable.map(|(detail, _)| detail).min()?;
         let detail = format!("{detail}; it could say that the image is affected");
         Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(
-            "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again",
+            "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again, and after it every other document that clears a finding",
         ))
     }
+}
+
+/// Whether a statement that names a finding is about this vulnerability of it. Two vulnerabilities can have the same advisory, so what
+/// is harmless and names CVE ids has to name this one.
+fn is_about_cve(statement: &VexStatement, cve: Option<&str>) -> bool {
+    let is_named = |cve: &str| {
+        let mut cves = statement.ids.iter().filter(|id| is_cve(id)).peekable();
+        cves.peek().is_none() || cves.any(|id| id.eq_ignore_ascii_case(cve))
+    };
+    !statement.status.is_harmless() || cve.is_none_or(is_named)
 }
