@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -88,6 +89,11 @@ struct FeedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RootLabels {
     root: String,
 }
@@ -154,8 +160,9 @@ pub struct Metrics {
     pub configuration_reloads: Counter,
     /// Reloads of the certificate.
     pub certificate_reloads: Counter,
-    /// Whether the certificate on disk cannot be used, so that an older one is in use.
+    /// Whether the certificate cannot be used or renewed, so that an older one is in use.
     pub certificate_broken: Gauge,
+    certificate_expiration: Family<CertificateLabels, Gauge>,
     /// Open connections.
     pub connections: Gauge<i64>,
     /// Connections that were closed at the limit, to make room for new ones.
@@ -214,6 +221,7 @@ impl Metrics {
             configuration_reloads: Counter::default(),
             certificate_reloads: Counter::default(),
             certificate_broken: Gauge::default(),
+            certificate_expiration: Family::default(),
             connections: Gauge::default(),
             connections_closed: Counter::default(),
             connections_refused: Counter::default(),
@@ -341,8 +349,13 @@ impl Metrics {
         );
         r.register(
             "certificate_broken",
-            "1 while the certificate on disk cannot be used",
+            "1 while the certificate cannot be used or renewed",
             self.certificate_broken.clone(),
+        );
+        r.register(
+            "certificate_expiration_timestamp_seconds",
+            "When the serving certificate ends, and the CA that the gate made: `serving` or `ca`, in seconds since 1970",
+            self.certificate_expiration.clone(),
         );
         r.register(
             "shed",
@@ -375,7 +388,7 @@ impl Metrics {
     fn register_cluster(&self, r: &mut Registry) {
         r.register(
             "holds_lease",
-            "1 while this replica holds the Lease: it writes statuses, and reads the feeds of freezes and the repositories of trust roots that are resources",
+            "1 while this replica holds the Lease: it writes statuses, renews certificates, keeps the webhook configuration, and reads the feeds of freezes and the repositories of trust roots that are resources",
             self.holds_lease.clone(),
         );
         r.register(
@@ -466,6 +479,13 @@ impl Metrics {
             Ok(()) => text,
             Err(_) => String::new(),
         }
+    }
+
+    /// Shows when a certificate ends: `serving` or `ca`.
+    pub(crate) fn show_certificate_expiration(&self, certificate: &'static str, at: Timestamp) {
+        let labels = CertificateLabels { certificate };
+        let expiration = self.certificate_expiration.get_or_create(&labels);
+        expiration.set(at.as_second());
     }
 
     /// Shows how long ago the watch of a kind was lost.

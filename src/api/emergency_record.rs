@@ -226,8 +226,10 @@ pub struct LiftedReview {
 pub enum ChangeOutcome {
     /// It became ready.
     Ready,
-    /// It is not ready yet, or was not seen.
+    /// It is not ready yet.
     Pending,
+    /// It was neither ready nor failed while it was looked at, or nothing shows what became of such an object.
+    NotObserved,
     /// Another template runs now, which was admitted later.
     Replaced,
     /// The object does not exist any more.
@@ -326,6 +328,7 @@ impl ChangeOutcome {
         match self {
             ChangeOutcome::Ready => "ready",
             ChangeOutcome::Pending => "pending",
+            ChangeOutcome::NotObserved => "notObserved",
             ChangeOutcome::Replaced => "replaced",
             ChangeOutcome::Gone => "gone",
             ChangeOutcome::RolledBack => "rolledBack",

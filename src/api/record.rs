@@ -73,9 +73,12 @@ pub struct WrittenEntry {
     /// The policies that allowed it, none of them by a waiver.
     #[serde(default)]
     pub complied: BTreeSet<String>,
-    /// The environments of these policies.
+    /// The environments of those of these policies that require approvals.
     #[serde(default)]
     pub environments: BTreeSet<String>,
+    /// Those of these policies that bound the age of scans and judged it. Entries of older versions do not say it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ages_judged: BTreeSet<String>,
     /// The source that verified provenance names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<WrittenSource>,
@@ -238,6 +241,7 @@ impl WrittenEntry {
             complied: self.complied.clone(),
             by: self.by.into(),
             environments: self.environments.clone(),
+            ages_judged: self.ages_judged.clone(),
             source: self.source.clone().map(|source| RecordedSource {
                 repository: source.repository,
                 commit: source.commit,

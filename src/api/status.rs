@@ -141,6 +141,7 @@ fn emergency() -> Vec<(&'static str, Value)> {
     let outcomes = [
         "ready",
         "pending",
+        "notObserved",
         "replaced",
         "gone",
         "rolledBack",

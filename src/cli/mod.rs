@@ -11,6 +11,7 @@ mod cluster;
 mod completions;
 mod crds;
 mod deciding;
+mod doctor;
 mod emergency;
 mod evidence;
 mod explain;
@@ -21,6 +22,7 @@ mod people;
 mod pin;
 mod quickstart;
 mod record;
+mod recover;
 mod render;
 mod scan;
 mod schema;
@@ -46,6 +48,7 @@ Examples:
   promotion-gate check --policy policies/ rendered/    check manifests against policies
   helm template . | promotion-gate check --policy policies/ -
   promotion-gate scan --policy policies/               judge what already runs in a cluster
+  promotion-gate doctor                                look for ways past the gate of a cluster
   promotion-gate test policies/                        test policies with cases
   promotion-gate approve ghcr.io/example/app:v1 --environment production --policy policies/
   promotion-gate evidence ghcr.io/example/app:v1       show what is attached to an image
@@ -67,6 +70,8 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Scan(scan::Args),
+    Doctor(doctor::Args),
+    Recover(recover::Args),
     Test(test::Args),
     Evidence(evidence::Args),
     Approve(Box<approve::Args>),
@@ -118,6 +123,8 @@ impl Command {
             Command::Serve(args) => block_on(serve::run(args)),
             Command::Check(args) => block_on(check::run(args)),
             Command::Scan(args) => block_on(scan::run(args)),
+            Command::Doctor(args) => block_on(doctor::run(args)),
+            Command::Recover(args) => recover::run(args),
             Command::Test(args) => block_on(test::run(args)),
             Command::Evidence(args) => block_on(evidence::run(args)),
             Command::Approve(args) => block_on(approve::run(*args)),

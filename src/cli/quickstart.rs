@@ -25,7 +25,7 @@ use super::world;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{SandboxRegistry, Sigstore, TimestampServer, TlsIdentity};
-use crate::serve::{Listening, Options, serve};
+use crate::serve::{CertificateOptions, Listening, Options, serve};
 use crate::snapshot::SnapshotFiles;
 use crate::text::line;
 
@@ -145,8 +145,11 @@ impl Environment {
         let options = Options {
             address: anywhere,
             probe_address: anywhere,
-            certificate: folder.path().join("tls.crt"),
-            key: folder.path().join("tls.key"),
+            certificate: CertificateOptions::Files {
+                chain: folder.path().join("tls.crt"),
+                key: folder.path().join("tls.key"),
+            },
+            webhook: None,
             clients: None,
             cluster: None,
             audit_only: false,

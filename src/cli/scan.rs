@@ -264,6 +264,7 @@ fn records_of(parent: &Parent, change: &Change, at: Timestamp) -> Records {
         complied: BTreeSet::new(),
         by: AdmittedBy::Baseline,
         environments: BTreeSet::new(),
+        ages_judged: BTreeSet::new(),
         source: None,
         at,
     });

@@ -1,17 +1,22 @@
 //! `serve`: the admission webhook.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use promotion_gate_core::gate::Age;
+use url::Url;
 
 use super::world;
+use crate::admission::Endpoint;
 use crate::cluster::Cluster;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
-use crate::serve::{Clients, Options, POLL, serve};
+use crate::duties::{CertificateSecret, CertificateSettings, ManagedWebhook};
+use crate::serve::{CertificateOptions, Clients, Options, POLL, serve};
 use crate::snapshot::SnapshotFiles;
 
 /// Serve the admission webhook
@@ -23,7 +28,8 @@ use crate::snapshot::SnapshotFiles;
 Examples:
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key
   promotion-gate serve --policy policies/ --tls-cert tls.crt --tls-key tls.key --audit-only --log-format text
-  promotion-gate serve --kubeconfig gate.kubeconfig --tls-cert tls.crt --tls-key tls.key")]
+  promotion-gate serve --kubeconfig gate.kubeconfig --tls-cert tls.crt --tls-key tls.key
+  promotion-gate serve --certificates-secret promotion-gate-certificates --manage-webhook promotion-gate")]
 pub(super) struct Args {
     /// Policies: files or folders; may be given several times. Optional where there is a cluster, whose resources count besides
     #[arg(long = "policy", value_name = "PATH")]
@@ -38,11 +44,18 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The certificate chain of the webhook (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        required_unless_present = "certificates_secret"
+    )]
+    tls_cert: Option<PathBuf>,
     /// The private key of that certificate (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    registered: RegisteredArgs,
     /// Certificate authorities (PEM) of client certificates: the API server must present one, and other clients are refused in
     /// the handshake
     #[arg(long, value_name = "FILE")]
@@ -75,6 +88,149 @@ pub(super) struct Args {
     drain: u64,
 }
 
+/// Certificates that the gate makes itself, and the webhook configuration that it keeps.
+#[derive(Debug, clap::Args)]
+struct RegisteredArgs {
+    /// Make and renew a CA and the certificate of the webhook, and keep them in this Secret; by default in the gate's own namespace
+    #[arg(
+        long, value_name = "[NAMESPACE/]NAME", value_parser = secret,
+        requires = "manage_webhook", conflicts_with_all = ["tls_cert", "without_cluster"]
+    )]
+    certificates_secret: Option<SecretName>,
+    /// A name of the webhook's Service, as NAME.NAMESPACE.svc; may be given several times. The certificate that the gate makes carries
+    /// all of them, and the API server uses the first one. By default `promotion-gate` in the gate's own namespace
+    #[arg(long = "serving-name", value_name = "DNS")]
+    serving_names: Vec<String>,
+    /// How long the certificate that the gate makes is valid; it is renewed after two thirds of that
+    #[arg(long, value_name = "AGE", default_value = "90d")]
+    certificate_validity: Age,
+    /// How long the CA that the gate makes is valid; after two thirds of that, another one is trusted beside it
+    #[arg(long, value_name = "AGE", default_value = "730d")]
+    ca_validity: Age,
+    /// How long a new CA is in `caBundle` before a certificate that it issued is served
+    #[arg(long, value_name = "AGE", default_value = "10m")]
+    ca_overlap: Age,
+    /// Keep the `webhooks` of this ValidatingWebhookConfiguration as `promotion-gate webhook-configuration` prints them, once this
+    /// replica is ready and holds the Lease. The configuration is never created
+    #[arg(long, value_name = "NAME", conflicts_with = "without_cluster")]
+    manage_webhook: Option<String>,
+    /// The CAs of the certificate of `--tls-cert` (PEM), for `caBundle`; without them, `caBundle` is left to cert-manager
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "manage_webhook",
+        conflicts_with = "certificates_secret"
+    )]
+    webhook_ca_file: Option<PathBuf>,
+    /// The address of a gate without a Service, with the path `/validate`
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "manage_webhook",
+        conflicts_with = "serving_names"
+    )]
+    webhook_url: Option<Url>,
+    /// A namespace that nodes or the gate need in order to start: no answer lets in there, as in kube-system and the gate's own; may be
+    /// given several times
+    #[arg(
+        long = "infrastructure-namespace",
+        value_name = "NAMESPACE",
+        requires = "manage_webhook"
+    )]
+    infrastructure_namespaces: Vec<String>,
+}
+
+/// A Secret, and its namespace where it is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SecretName {
+    namespace: Option<String>,
+    name: String,
+}
+
+fn secret(text: &str) -> Result<SecretName, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, text),
+    };
+    let is_name = |text: &str| {
+        let is_allowed = |letter: char| {
+            letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '-' | '.')
+        };
+        !text.is_empty() && text.len() <= 253 && text.chars().all(is_allowed)
+    };
+    if !is_name(name) || namespace.is_some_and(|it| !is_name(it)) {
+        return Err("expected a name, such as `promotion-gate-certificates`, or a namespace and a name with `/` between".to_owned());
+    }
+    Ok(SecretName {
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    })
+}
+
+impl RegisteredArgs {
+    /// The webhook configuration to keep, and the certificates to make, of a gate in this namespace.
+    fn options(
+        self,
+        namespace: &str,
+    ) -> anyhow::Result<(Option<ManagedWebhook>, Option<CertificateSecret>)> {
+        let Some(name) = self.manage_webhook else {
+            return Ok((None, None));
+        };
+        let mut names = self.serving_names;
+        let endpoint = match &self.webhook_url {
+            Some(url) => {
+                let host = url.host_str().context("`--webhook-url` names no host")?;
+                names.push(host.trim_matches(['[', ']']).to_owned());
+                Endpoint::Url(url.to_string())
+            }
+            None => {
+                if names.is_empty() {
+                    names.push(format!("promotion-gate.{namespace}.svc"));
+                }
+                names.first().and_then(|name| service(name)).context(
+                    "the first `--serving-name` is not the name of a Service, such as `promotion-gate.promotion-gate.svc`",
+                )?
+            }
+        };
+        let mut infrastructure: BTreeSet<_> = self.infrastructure_namespaces.into_iter().collect();
+        infrastructure.extend(["kube-system".to_owned(), namespace.to_owned()]);
+        let settings = CertificateSettings {
+            names,
+            ca_validity: self.ca_validity.duration(),
+            validity: self.certificate_validity.duration(),
+            overlap: self.ca_overlap.duration(),
+        };
+        if self.certificates_secret.is_some()
+            && let Some(problem) = settings.problem()
+        {
+            bail!("the certificates cannot be made: {problem}");
+        }
+        let certificates = self.certificates_secret.map(|secret| CertificateSecret {
+            namespace: secret.namespace,
+            name: secret.name,
+            settings,
+            webhook: name.clone(),
+        });
+        let webhook = ManagedWebhook {
+            name,
+            endpoint,
+            infrastructure,
+            authorities: self.webhook_ca_file,
+        };
+        Ok((Some(webhook), certificates))
+    }
+}
+
+/// The Service of a DNS name.
+fn service(name: &str) -> Option<Endpoint> {
+    let mut parts = name.split('.');
+    let (service, namespace) = (parts.next()?, parts.next()?);
+    (parts.next() == Some("svc")).then(|| Endpoint::Service {
+        namespace: namespace.to_owned(),
+        name: service.to_owned(),
+    })
+}
+
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_logging(args.log_format);
     let mut config = Config::load(args.config.as_deref())?;
@@ -87,6 +243,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if cluster.is_some() {
         config.world.approve_arguments = vec!["--from-cluster".to_owned()];
     }
+    let namespace = cluster.as_ref().map(Cluster::namespace);
+    if args.registered.manage_webhook.is_some() && namespace.is_none() {
+        bail!("`--manage-webhook` needs the cluster: name it with `--kubeconfig FILE`");
+    }
+    let registered = args.registered.options(namespace.unwrap_or_default());
+    let (webhook, secret) = registered?;
+    let certificate = match (secret, args.tls_cert, args.tls_key) {
+        (Some(secret), _, _) => CertificateOptions::SelfManaged(secret),
+        (None, Some(chain), Some(key)) => CertificateOptions::Files { chain, key },
+        (None, _, _) => bail!("give `--tls-cert FILE` and `--tls-key FILE`"),
+    };
     let collector = world::collector(&config)?;
     let files = SnapshotFiles {
         policies: args.policies,
@@ -95,8 +262,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         address: args.address,
         probe_address: args.probe_address,
-        certificate: args.tls_cert,
-        key: args.tls_key,
+        certificate,
+        webhook,
         clients: args.client_ca.map(|authorities| Clients {
             authorities,
             names: args.client_names,
@@ -178,7 +345,69 @@ pub(super) fn stop_signal(
 
 #[cfg(test)]
 mod tests {
-    use super::asks_loopback;
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(args: &[&str]) -> Result<Args, String> {
+        let line = ["serve"].iter().chain(args);
+        let line = Line::try_parse_from(line);
+        line.map(|line| line.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn certificates_come_from_files_or_from_a_secret_and_never_from_both() {
+        let files = ["--tls-cert=tls.crt", "--tls-key=tls.key"];
+        let secret = ["--certificates-secret=tls", "--manage-webhook=gate"];
+        assert!(parsed(&files).is_ok());
+        assert!(parsed(&secret).is_ok());
+        assert!(parsed(&[]).is_err());
+        assert!(parsed(&["--tls-cert=tls.crt"]).is_err());
+        assert!(parsed(&[&files[..], &secret].concat()).is_err());
+        // Nobody would write the CA into `caBundle`.
+        assert!(parsed(&["--certificates-secret=tls"]).is_err());
+        for name in ["", "/tls", "tls/", "a/b/c", "Tls"] {
+            let flag = format!("--certificates-secret={name}");
+            assert!(parsed(&[&flag, secret[1]]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_that_of_the_first_name_and_the_gate_s_own_namespace_is_of_the_infrastructure()
+    {
+        let options = |more: &[&str]| {
+            let secret = ["--certificates-secret=tls", "--manage-webhook=gate"];
+            let args = parsed(&[&secret[..], more].concat()).unwrap();
+            args.registered.options("gate-system")
+        };
+        let (webhook, secret) = options(&[]).unwrap();
+        let (webhook, secret) = (webhook.unwrap(), secret.unwrap());
+        let Endpoint::Service { namespace, name } = webhook.endpoint else {
+            panic!("{webhook:?}");
+        };
+        assert_eq!((&*namespace, &*name), ("gate-system", "promotion-gate"));
+        assert_eq!(
+            Vec::from_iter(webhook.infrastructure),
+            ["gate-system", "kube-system"]
+        );
+        assert_eq!(secret.settings.names, ["promotion-gate.gate-system.svc"]);
+        let (webhook, _) = options(&["--serving-name=gate.prod.svc"]).unwrap();
+        let Some(Endpoint::Service { namespace, name }) = webhook.map(|it| it.endpoint) else {
+            panic!();
+        };
+        assert_eq!((&*namespace, &*name), ("prod", "gate"));
+        assert!(options(&["--serving-name=gate.example"]).is_err());
+        assert!(options(&["--ca-overlap=40d"]).is_err());
+        let (_, secret) = options(&["--webhook-url=https://[::1]:8443/validate"]).unwrap();
+        assert_eq!(secret.unwrap().settings.names, ["::1"]);
+    }
 
     #[test]
     fn a_gate_in_a_pod_asks_no_loopback_registry() {

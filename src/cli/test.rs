@@ -2,7 +2,8 @@
 //! webhook's own review judges it.
 //!
 //! * `format` — a test as written; `load`, `resolve`, `asked`, `evidence` → suites, or all problems of the tests
-//! * `signers` — the signers of a test, and what verifies them; `provenance`, `scans`, `people` — short forms → predicates
+//! * `signers` — the signers of a test, and what verifies them; `provenance`, `scans`, `statements`, `people` — short
+//!   forms → predicates
 //! * `emergencies` — emergency changes and incidents → statements, and what incident checks answer
 //! * `case` — one case: registry, review, comparison
 //! * `report`, `junit` — the results; `watch` — runs the tests again after a change
@@ -22,6 +23,7 @@ mod report;
 mod resolve;
 mod scans;
 mod signers;
+mod statements;
 mod watch;
 
 use std::collections::BTreeSet;

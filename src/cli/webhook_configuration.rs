@@ -38,9 +38,9 @@ const HEADER: &str = "\
 
 /// Namespace and name.
 #[derive(Clone, Debug)]
-struct Service(String, String);
+pub(super) struct Service(pub(super) String, pub(super) String);
 
-fn service(text: &str) -> Result<Service, String> {
+pub(super) fn service(text: &str) -> Result<Service, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
             Ok(Service(namespace.to_owned(), name.to_owned()))

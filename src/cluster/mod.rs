@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -168,6 +169,19 @@ impl Cluster {
         let why = |why| Unavailability(format!("the gate's own user is not known: {why}"));
         let asked = asked.map_err(|_| why("no answer in time".to_owned()))?;
         asked.map(String::as_str).map_err(why)
+    }
+
+    /// The time by the clock of the API server.
+    ///
+    /// # Errors
+    /// Why it could not be learned.
+    pub(crate) async fn time(&self) -> Result<Timestamp, String> {
+        let api: Api<SelfSubjectReview> = Api::all(self.client());
+        let (how, asked) = (PostParams::default(), SelfSubjectReview::default());
+        let answer = in_time(api.create(&how, &asked)).await;
+        let created = answer.map_err(|error| error.why)?.metadata;
+        let created = created.creation_timestamp.map(|time| time.0);
+        created.ok_or_else(|| "the answer has no time".to_owned())
     }
 
     /// The namespace of the process: that of its Pod, or of the context in the kubeconfig.

@@ -3,6 +3,7 @@
 //! A watch that is lost keeps what it read last, and says since when. It is read anew as a whole when the API server answers again.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use promotion_gate_core::gate::Labels;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -223,6 +225,41 @@ impl Cluster {
         watched.follow(start, keep).await;
     }
 
+    /// Tells of each change of one object for ever, of its deletion too. A watch that is lost begins anew.
+    pub(crate) async fn notify_changes<K>(
+        &self,
+        api: Api<K>,
+        name: &str,
+        changed: &Notify,
+    ) -> Infallible
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let configuration = configuration().fields(&format!("metadata.name={name}"));
+        let mut wait = WAITS.0;
+        let mut said = String::new();
+        loop {
+            let mut events = pin!(watcher(api.clone(), configuration.clone()));
+            let failed = loop {
+                match events.next().await {
+                    Some(Ok(Event::Init | Event::InitApply(_))) => {}
+                    Some(Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) => {
+                        (wait, said) = (WAITS.0, String::new());
+                        changed.notify_one();
+                    }
+                    Some(Err(error)) => break cause_of(&error),
+                    None => break "the watch ended".to_owned(),
+                }
+            };
+            if failed != said {
+                tracing::warn!(name, why = failed, "an object cannot be watched");
+                said = failed;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(WAITS.1);
+        }
+    }
+
     /// Reads one namespace. `None` if it does not exist.
     ///
     /// # Errors
@@ -244,15 +281,22 @@ fn configuration() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Why a watch failed, with the remedy where it is known.
+/// Why a watch of one of our kinds failed, with the remedy where it is known.
 fn explain(error: &watcher::Error) -> String {
-    let source = match error {
+    source(error).map_or_else(|| error.to_string(), super::explain)
+}
+
+fn cause_of(error: &watcher::Error) -> String {
+    source(error).map_or_else(|| error.to_string(), super::cause)
+}
+
+fn source(error: &watcher::Error) -> Option<&kube::Error> {
+    match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        other => return other.to_string(),
-    };
-    super::explain(source)
+        | watcher::Error::WatchFailed(error) => Some(error),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

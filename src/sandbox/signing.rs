@@ -186,15 +186,8 @@ impl<'s> Signing<'s> {
         if let (Some(about), false) = (about.as_object_mut(), annotations.is_empty()) {
             about.insert("annotations".to_owned(), json!(annotations));
         }
-        self.envelope(
-            signer,
-            &json!({
-                "_type": "https://in-toto.io/Statement/v1",
-                "subject": [about],
-                "predicateType": COSIGN_SIGN,
-                "predicate": {},
-            }),
-        )
+        let statement = written(STATEMENT, &json!([about]), COSIGN_SIGN, &json!({}));
+        self.envelope(signer, &statement)
     }
 
     /// An attestation (a bundle v0.3).
@@ -296,7 +289,7 @@ impl<'s> Signing<'s> {
         })
     }
 
-    fn envelope(self, signer: SandboxSigner<'_>, statement: &Value) -> Result<Value, SandboxError> {
+    fn envelope(self, signer: SandboxSigner<'_>, statement: &str) -> Result<Value, SandboxError> {
         let (envelope, signed) = self.enveloped(signer, statement)?;
         let mut material = Map::new();
         match &signed.certificate {
@@ -325,13 +318,12 @@ impl<'s> Signing<'s> {
     fn enveloped(
         self,
         signer: SandboxSigner<'_>,
-        statement: &Value,
+        statement: &str,
     ) -> Result<(Value, Signed), SandboxError> {
-        let payload = statement.to_string();
-        let encoded = pre_authentication_encoding(payload.as_bytes());
+        let encoded = pre_authentication_encoding(statement.as_bytes());
         let signed = self.signed(signer, &encoded)?;
         let envelope = json!({
-            "payload": STANDARD.encode(&payload),
+            "payload": STANDARD.encode(statement),
             "payloadType": IN_TOTO,
             "signatures": [{"sig": STANDARD.encode(&signed.signature)}],
         });
@@ -421,18 +413,22 @@ impl<'s> Signing<'s> {
 /// The digest of the statement that a signer of the sandbox makes about these subjects.
 pub fn statement_digest(subjects: &[Digest], predicate_type: &str, predicate: &Value) -> Digest {
     let statement = statement(STATEMENT, subjects, predicate_type, predicate);
-    Digest::sha256(statement.to_string().as_bytes())
+    Digest::sha256(statement.as_bytes())
 }
 
-fn statement(kind: &str, subjects: &[Digest], predicate_type: &str, predicate: &Value) -> Value {
+fn statement(kind: &str, subjects: &[Digest], predicate_type: &str, predicate: &Value) -> String {
     let subjects = subjects.iter();
     let subjects = subjects.map(|it| json!({"digest": {it.algorithm(): it.hex()}}));
-    json!({
-        "_type": kind,
-        "subject": subjects.collect::<Vec<_>>(),
-        "predicateType": predicate_type,
-        "predicate": predicate,
-    })
+    let subjects = Value::Array(subjects.collect());
+    written(kind, &subjects, predicate_type, predicate)
+}
+
+/// A statement with its fields in the order in which the clients write them.
+fn written(kind: &str, subject: &Value, predicate_type: &str, predicate: &Value) -> String {
+    let (kind, predicate_type) = (json!(kind), json!(predicate_type));
+    format!(
+        r#"{{"_type":{kind},"subject":{subject},"predicateType":{predicate_type},"predicate":{predicate}}}"#
+    )
 }
 
 fn sha256(bytes: &[u8]) -> Value {

@@ -1,5 +1,5 @@
-//! The webhook's certificate, and the authorities that its clients are verified by, as their files say now. A broken edit leaves
-//! the last good ones in use.
+//! The webhook's certificate, and the authorities that its clients are verified by, as their files say now, or the Secret in which the
+//! gate keeps certificates of its own. A broken edit leaves the last good ones in use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -27,7 +28,12 @@ use x509_cert::der::{Decode as _, Tag, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::duties::{CertificateSecret, SelfManaged};
+use crate::files::read_file;
 use crate::metrics::Metrics;
+
+/// The largest file that is read.
+const MAXIMUM_FILE: u64 = 1 << 20;
 
 /// Which clients may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,20 +44,47 @@ pub struct Clients {
     pub names: Vec<String>,
 }
 
+/// Where the webhook's certificate comes from.
+#[derive(Clone, Debug)]
+pub enum CertificateOptions {
+    /// Files that somebody else writes (PEM).
+    Files {
+        /// The certificate chain.
+        chain: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// A Secret in which the gate keeps certificates that it makes itself.
+    SelfManaged(CertificateSecret),
+}
+
+/// Where certificate and key are read.
+pub(super) enum Source {
+    Files { chain: PathBuf, key: PathBuf },
+    SelfManaged(Arc<SelfManaged>),
+}
+
 /// The webhook's certificate, as it is now.
 #[derive(Clone)]
-pub(super) struct Certificate {
-    files: SnapshotFiles,
-    current: Arc<ArcSwap<ServerConfig>>,
-    seen: Arc<Mutex<Seen>>,
+pub(super) struct Certificate(Arc<State>);
+
+struct State {
+    source: Source,
+    clients: Option<Clients>,
+    current: ArcSwapOption<ServerConfig>,
+    seen: Mutex<Option<Seen>>,
+    problem: Mutex<Option<String>>,
+    /// Whether there is a certificate.
+    is_served: watch::Sender<bool>,
     replaced: watch::Sender<()>,
 }
 
-#[derive(Clone)]
-struct SnapshotFiles {
-    chain: PathBuf,
-    key: PathBuf,
-    clients: Option<Clients>,
+/// What is served.
+struct Identity {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    /// Where they come from, for messages.
+    from: String,
 }
 
 /// Digests over what was read.
@@ -71,55 +104,97 @@ pub(super) struct Tls {
 }
 
 impl Certificate {
-    /// Loads a certificate chain and its key (PEM), and what clients are verified by.
+    /// Loads the certificate and what clients are verified by. A certificate that the gate makes itself may come later.
     ///
     /// # Errors
     /// What is wrong with them.
     pub(super) fn load(
-        chain: &Path,
-        key: &Path,
+        source: Source,
         clients: Option<Clients>,
+        metrics: &Metrics,
     ) -> anyhow::Result<Certificate> {
-        let files = SnapshotFiles {
-            chain: chain.to_owned(),
-            key: key.to_owned(),
+        let certificate = Certificate(Arc::new(State {
+            source,
             clients,
-        };
-        let seen = files.look()?;
-        Ok(Certificate {
-            current: Arc::new(ArcSwap::new(files.server_config()?)),
-            files,
-            seen: Arc::new(Mutex::new(seen)),
+            current: ArcSwapOption::empty(),
+            seen: Mutex::new(None),
+            problem: Mutex::new(None),
+            is_served: watch::channel(false).0,
             replaced: watch::channel(()).0,
+        }));
+        certificate.look(metrics)?;
+        Ok(certificate)
+    }
+
+    /// What the next connection uses; `None` where no certificate is there yet.
+    pub(super) fn current(&self) -> Option<Tls> {
+        // Subscribed first, so that no connection misses a change between the two.
+        let replaced = self.0.replaced.subscribe();
+        Some(Tls {
+            config: self.0.current.load_full()?,
+            verifies_clients: self.0.clients.is_some(),
+            replaced,
         })
     }
 
-    /// What the next connection uses.
-    pub(super) fn current(&self) -> Tls {
-        // Subscribed first, so that no connection misses a change between the two.
-        let replaced = self.replaced.subscribe();
-        Tls {
-            config: self.current.load_full(),
-            verifies_clients: self.files.clients.is_some(),
-            replaced,
-        }
+    /// Waits until there is a certificate.
+    pub(super) async fn is_there(&self) {
+        let mut is_served = self.0.is_served.subscribe();
+        // Its sender lives as long as the certificate.
+        let _ = is_served.wait_for(|is_served| *is_served).await;
+    }
+
+    /// Whether there is a certificate, and what is wrong with it.
+    pub(super) fn readiness(&self) -> (bool, Option<String>) {
+        let problem = self.0.problem.lock();
+        let problem = problem.unwrap_or_else(PoisonError::into_inner).clone();
+        let is_served = *self.0.is_served.borrow();
+        let waits = || "no certificate is there yet".to_owned();
+        (is_served, problem.or_else(|| (!is_served).then(waits)))
     }
 
     fn look(&self, metrics: &Metrics) -> anyhow::Result<()> {
-        let now = self.files.look()?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
+        let State {
+            source, clients, ..
+        } = &*self.0;
+        let Some(identity) = source.read()? else {
+            return Ok(());
+        };
+        let authorities = match clients {
+            Some(clients) => read(&clients.authorities)?,
+            None => Vec::new(),
+        };
+        let now = Seen {
+            identity: digest(&[&identity.chain, &identity.key]),
+            authorities: digest(&[&authorities]),
+        };
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref() == Some(&now) {
             return Ok(());
         }
-        self.current.store(self.files.server_config()?);
-        if seen.authorities != now.authorities {
-            self.replaced.send_replace(());
-            tracing::info!("clients are verified by the new authorities");
+        let clients = clients.as_ref().map(|clients| (clients, &*authorities));
+        let (config, until) = server_config(&identity, clients)?;
+        self.0.current.store(Some(config));
+        if let Some(until) = until {
+            metrics.show_certificate_expiration("serving", until);
         }
-        *seen = now;
-        metrics.certificate_reloads.inc();
-        tracing::info!("the new certificate is in use");
+        if let Some(before) = &*seen {
+            if before.authorities != now.authorities {
+                self.0.replaced.send_replace(());
+                tracing::info!("clients are verified by the new authorities");
+            }
+            metrics.certificate_reloads.inc();
+            tracing::info!("the new certificate is in use");
+        }
+        *seen = Some(now);
+        self.0.is_served.send_replace(true);
         Ok(())
+    }
+
+    fn report(&self, problem: Option<String>, metrics: &Metrics) {
+        metrics.certificate_broken.set(i64::from(problem.is_some()));
+        let known = self.0.problem.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = problem;
     }
 }
 
@@ -127,69 +202,104 @@ impl Certificate {
 /// verified by authorities that are replaced end.
 pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>, every: Duration) {
     let mut said = String::new();
+    let mut changes = match &certificate.0.source {
+        Source::Files { .. } => None,
+        Source::SelfManaged(managed) => Some(managed.serving()),
+    };
     loop {
-        tokio::time::sleep(every).await;
-        let looked = certificate.look(&metrics);
-        metrics.certificate_broken.set(i64::from(looked.is_err()));
-        match looked {
-            Ok(()) => said.clear(),
-            Err(error) => {
-                let error = format!("{error:#}");
-                if error != said {
-                    tracing::error!(
-                        error,
-                        "the new certificate cannot be used; the old one stays"
-                    );
-                    said = error;
-                }
+        let changed = async {
+            match &mut changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            true = changed => {}
+            () = tokio::time::sleep(every) => {}
+        }
+        let broken = match certificate.look(&metrics) {
+            Ok(()) => None,
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(error) = broken.as_ref().filter(|error| **error != said) {
+            tracing::error!(
+                error,
+                "the new certificate cannot be used; the old one stays"
+            );
+        }
+        said = broken.clone().unwrap_or_default();
+        // What is wrong with the Secret is logged where it is read.
+        let problem = broken.or_else(|| match &certificate.0.source {
+            Source::Files { .. } => None,
+            Source::SelfManaged(managed) => managed.problem(),
+        });
+        certificate.report(problem, &metrics);
+    }
+}
+
+impl Source {
+    fn read(&self) -> anyhow::Result<Option<Identity>> {
+        match self {
+            Source::Files { chain, key } => Ok(Some(Identity {
+                chain: read(chain)?,
+                key: read(key)?,
+                from: format!("`{}` and `{}`", chain.display(), key.display()),
+            })),
+            Source::SelfManaged(managed) => {
+                let serving = managed.serving().borrow().clone();
+                Ok(serving.map(|serving| Identity {
+                    chain: serving.chain.clone().into_bytes(),
+                    key: serving.key.clone().into_bytes(),
+                    from: "the Secret".to_owned(),
+                }))
             }
         }
     }
 }
 
-impl SnapshotFiles {
-    fn look(&self) -> anyhow::Result<Seen> {
-        let authorities = self.clients.as_ref().map(|clients| &*clients.authorities);
-        Ok(Seen {
-            identity: digest([&*self.chain, &*self.key])?,
-            authorities: digest(authorities)?,
-        })
-    }
-
-    fn server_config(&self) -> anyhow::Result<Arc<ServerConfig>> {
-        let private = PrivateKeyDer::from_pem_file(&self.key)
-            .with_context(|| format!("`{}` holds no usable key", self.key.display()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .context("TLS cannot be set up")?;
-        let builder = match &self.clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(clients.verifier(provider)?),
-        };
-        let mut config = builder
-            .with_single_cert(certificates(&self.chain)?, private)
-            .context("certificate and key do not belong together")?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        if self.clients.is_some() {
-            // A resumed session would not be verified again.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
+/// The configuration of TLS, and when the certificate ends.
+fn server_config(
+    identity: &Identity,
+    clients: Option<(&Clients, &[u8])>,
+) -> anyhow::Result<(Arc<ServerConfig>, Option<Timestamp>)> {
+    let from = &identity.from;
+    let private = PrivateKeyDer::from_pem_slice(&identity.key)
+        .with_context(|| format!("there is no usable key in {from}"))?;
+    let chain = certificates(&identity.chain, from)?;
+    let until = chain.first().and_then(|leaf| end(leaf));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("TLS cannot be set up")?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some((clients, authorities)) => {
+            builder.with_client_cert_verifier(clients.verifier(authorities, provider)?)
         }
-        Ok(Arc::new(config))
+    };
+    let mut config = builder
+        .with_single_cert(chain, private)
+        .context("certificate and key do not belong together")?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if clients.is_some() {
+        // A resumed session would not be verified again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
     }
+    Ok((Arc::new(config), until))
 }
 
 impl Clients {
     fn verifier(
         &self,
+        authorities: &[u8],
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+        let from = format!("`{}`", self.authorities.display());
         let mut roots = RootCertStore::empty();
-        for authority in certificates(&self.authorities)? {
+        for authority in certificates(authorities, &from)? {
             roots.add(authority).with_context(|| {
-                let file = self.authorities.display();
-                format!("`{file}` holds a certificate that cannot be an authority")
+                format!("{from} holds a certificate that cannot be an authority")
             })?;
         }
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -200,23 +310,37 @@ impl Clients {
     }
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let shown = file.display();
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("`{shown}` holds no usable certificates"))?;
-    ensure!(!certificates.is_empty(), "`{shown}` holds no certificate");
+fn certificates(pem: &[u8], from: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("there are no usable certificates in {from}"))?;
+    ensure!(
+        !certificates.is_empty(),
+        "there is no certificate in {from}"
+    );
     Ok(certificates)
 }
 
-fn digest<'a>(files: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<Vec<u8>> {
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_file(file, MAXIMUM_FILE);
+    bytes.with_context(|| format!("`{}` cannot be read", file.display()))
+}
+
+fn digest(parts: &[&[u8]]) -> Vec<u8> {
     let mut hash = Sha256::new();
-    for file in files {
-        let bytes = std::fs::read(file);
-        hash.update(bytes.with_context(|| format!("`{}` cannot be read", file.display()))?);
+    for part in parts {
+        hash.update(part);
         hash.update([0]);
     }
-    Ok(hash.finalize().to_vec())
+    hash.finalize().to_vec()
+}
+
+/// When a certificate ends.
+fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let certificate = X509::from_der(certificate).ok()?;
+    let end = certificate.tbs_certificate.validity.not_after;
+    let seconds = i64::try_from(end.to_unix_duration().as_secs()).ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 /// Verifies chains, and that a certificate carries an accepted name.

@@ -14,11 +14,10 @@ mod webhook;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
@@ -28,15 +27,18 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::collect::Collector;
-use crate::duties::{Debts, Duties};
+use crate::duties::{
+    BundleSource, Debts, Duties, Lease, ManagedWebhook, SelfManaged, WebhookKeeper,
+};
 use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{SnapshotFiles, Sources, Watches, keep_current};
 
-use certificate::Certificate;
+use certificate::{Certificate, Source};
+use probes::Ready;
 use slots::{ConnectionSlots, Room, WarningInterval};
 
-pub use certificate::Clients;
+pub use certificate::{CertificateOptions, Clients};
 pub use webhook::Webhook;
 
 /// How the webhook is served.
@@ -46,10 +48,10 @@ pub struct Options {
     pub address: SocketAddr,
     /// Where probes and metrics are asked for.
     pub probe_address: SocketAddr,
-    /// The certificate chain (PEM).
-    pub certificate: PathBuf,
-    /// Its key (PEM).
-    pub key: PathBuf,
+    /// The webhook's certificate.
+    pub certificate: CertificateOptions,
+    /// The webhook configuration that is kept; `None` where somebody else keeps it. It needs a cluster.
+    pub webhook: Option<ManagedWebhook>,
     /// Which clients may connect; all where that is not said.
     pub clients: Option<Clients>,
     /// The cluster that is guarded; `None` where files alone count.
@@ -93,7 +95,18 @@ pub async fn serve(
     stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let certificate = Certificate::load(&options.certificate, &options.key, options.clients)?;
+    let (source, managed) = match (options.certificate, options.cluster.clone()) {
+        (CertificateOptions::Files { chain, key }, _) => (Source::Files { chain, key }, None),
+        (CertificateOptions::SelfManaged(secret), Some(cluster)) => {
+            let managed = SelfManaged::new(cluster, secret, Arc::clone(&metrics));
+            let managed = Arc::new(managed);
+            (Source::SelfManaged(Arc::clone(&managed)), Some(managed))
+        }
+        (CertificateOptions::SelfManaged(_), None) => {
+            bail!("there is no cluster in which certificates could be kept")
+        }
+    };
+    let certificate = Certificate::load(source, options.clients, &metrics)?;
     let watches = options
         .cluster
         .clone()
@@ -125,6 +138,27 @@ pub async fn serve(
         _ => (None, Vec::new()),
     };
     let records = kept.as_ref().map(|(records, _)| Arc::clone(records));
+    let keeper = match (options.cluster.clone(), options.webhook) {
+        (Some(cluster), Some(webhook)) => {
+            let bundle = match (&managed, webhook.authorities.clone()) {
+                (Some(managed), _) => BundleSource::SelfManaged(managed.bundle()),
+                (None, Some(file)) => BundleSource::File(file),
+                (None, None) => BundleSource::Foreign,
+            };
+            let keeper = WebhookKeeper::new(cluster, webhook, bundle, Arc::clone(&metrics));
+            Some(Arc::new(keeper))
+        }
+        _ => None,
+    };
+    let ready = Ready {
+        sources: Arc::clone(&sources),
+        records,
+        certificate: certificate.clone(),
+        webhook: keeper.clone(),
+    };
+    if let Some(duties) = &duties {
+        background.extend(keep_registered(&duties.lease(), managed, keeper, &ready));
+    }
     let webhook = Arc::new(Webhook::new(
         Arc::clone(&sources),
         collector,
@@ -155,8 +189,7 @@ pub async fn serve(
         tokio::spawn(probes::serve(
             probes,
             slots("probes", 0, PROBE_CONNECTIONS, &metrics),
-            sources,
-            records,
+            ready,
             Arc::clone(&metrics),
             stopped.clone(),
         )),
@@ -191,6 +224,26 @@ pub async fn serve(
         task.abort();
     }
     Ok(())
+}
+
+/// The tasks that keep the certificates and the webhook configuration.
+fn keep_registered(
+    lease: &Arc<Lease>,
+    managed: Option<Arc<SelfManaged>>,
+    keeper: Option<Arc<WebhookKeeper>>,
+    ready: &Ready,
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    if let Some(managed) = managed {
+        let keep = managed.keep(Arc::clone(lease));
+        tasks.push(tokio::spawn(async { match keep.await {} }));
+    }
+    if let Some(keeper) = keeper {
+        let ready = ready.clone();
+        let keep = keeper.keep(Arc::clone(lease), move || ready.look().ready);
+        tasks.push(tokio::spawn(async { match keep.await {} }));
+    }
+    tasks
 }
 
 /// The release records of the cluster, the records of emergency changes, and the tasks that keep them current.
@@ -250,10 +303,14 @@ impl Listener {
 
     /// Lets connections in for as long as it is waited for.
     async fn accept_connections(&self) -> Infallible {
+        self.certificate.is_there().await;
         loop {
             let (stream, slot) = self.slots.accept(&self.listener).await;
+            let Some(tls) = self.certificate.current() else {
+                continue;
+            };
             let (routes, watcher) = (self.routes.clone(), self.graceful.watcher());
-            let (tls, metrics) = (self.certificate.current(), Arc::clone(&self.metrics));
+            let metrics = Arc::clone(&self.metrics);
             let refusals = Arc::clone(&self.refusals);
             let stopped = self.stopped.clone();
             tokio::spawn(async move {

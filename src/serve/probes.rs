@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::certificate::Certificate;
 use super::slots::ConnectionSlots;
+use crate::duties::WebhookKeeper;
 use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{Readiness, Sources};
@@ -23,16 +25,44 @@ const BUFFER: usize = 16 << 10;
 /// How long a connection may take, for its one request.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What says whether this replica is ready.
+#[derive(Clone)]
+pub(super) struct Ready {
+    pub(super) sources: Arc<Sources>,
+    pub(super) records: Option<Arc<ReleaseRecords>>,
+    pub(super) certificate: Certificate,
+    pub(super) webhook: Option<Arc<WebhookKeeper>>,
+}
+
+impl Ready {
+    /// Whether it is ready now, and what is wrong.
+    pub(super) fn look(&self) -> Readiness {
+        let mut parts = Readiness::clone(&self.sources.readiness());
+        if let Some(records) = &self.records {
+            let (is_ready, problem) = records.readiness();
+            parts.ready &= is_ready;
+            let problem = problem.map(|why| format!("release records: {why}"));
+            parts.problems.extend(problem);
+        }
+        let (is_served, problem) = self.certificate.readiness();
+        parts.ready &= is_served;
+        let problem = problem.map(|why| format!("certificate: {why}"));
+        parts.problems.extend(problem);
+        let problem = self.webhook.as_ref().and_then(|webhook| webhook.problem());
+        parts.problems.extend(problem);
+        parts
+    }
+}
+
 /// Answers one request a connection, so that one that is held holds nothing else.
 pub(super) async fn serve(
     listener: TcpListener,
     slots: Arc<ConnectionSlots>,
-    sources: Arc<Sources>,
-    records: Option<Arc<ReleaseRecords>>,
+    ready: Ready,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 ) {
-    let routes = routes(sources, records, metrics, stopping);
+    let routes = routes(ready, metrics, stopping);
     loop {
         let (stream, slot) = slots.accept(&listener).await;
         let service = TowerToHyperService::new(routes.clone());
@@ -51,23 +81,11 @@ pub(super) async fn serve(
     }
 }
 
-fn routes(
-    sources: Arc<Sources>,
-    records: Option<Arc<ReleaseRecords>>,
-    metrics: Arc<Metrics>,
-    stopping: watch::Receiver<bool>,
-) -> Router {
+fn routes(ready: Ready, metrics: Arc<Metrics>, stopping: watch::Receiver<bool>) -> Router {
     let readyz = move || {
-        let mut parts = Readiness::clone(&sources.readiness());
-        if let Some(records) = &records {
-            let (is_ready, problem) = records.readiness();
-            parts.ready &= is_ready;
-            let problem = problem.map(|why| format!("release records: {why}"));
-            parts.problems.extend(problem);
-        }
         let (status, text) = match *stopping.borrow() {
             true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-            false => readiness(&parts),
+            false => readiness(&ready.look()),
         };
         let answer: Response = (status, text).into_response();
         std::future::ready(answer)
@@ -102,7 +120,7 @@ fn readiness(readiness: &Readiness) -> (StatusCode, String) {
         }
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: what decides is not known yet\n{problems}\n"),
+            format!("not ready:\n{problems}\n"),
         ),
     }
 }

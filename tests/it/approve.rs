@@ -18,6 +18,7 @@ use crate::cli::{Ran, deployment, run};
 use crate::server::{Reply, Seen, Server};
 use crate::store::{MANIFEST, Pushable, Store};
 
+mod rules;
 mod terminal;
 mod tokens;
 

@@ -84,6 +84,7 @@ fn promoted(change: Change, pins: Vec<Pin>, snapshot: &Snapshot) -> Promotion {
         complied: BTreeSet::new(),
         by: AdmittedBy::Audit,
         environments: BTreeSet::new(),
+        ages_judged: BTreeSet::new(),
         source: None,
         at: Timestamp::UNIX_EPOCH,
     });

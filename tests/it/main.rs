@@ -22,6 +22,7 @@
 //! * `review` — one review from the registry client to the verdict
 //! * `collect` — how much, how long and how often a review reads
 //! * `scans` — vulnerability scans: newer ones, deleted ones, many and huge ones
+//! * `remembered` — scans, SBOMs and VEX documents that are deleted, or too many to remember
 //! * `evidence_repository` — evidence in a second repository
 //! * `push` — attaching content to images, beside other writers and on hostile registries
 //! * `oci` — the registry client and hostile registries
@@ -46,6 +47,7 @@
 //!
 //! What is shipped beside the program:
 //! * `deploy` — manifests, certificates and policies (`deploy/`, `certs/`, `policies/`)
+//! * `chart` — values, alerts and dashboard of the Helm chart
 //! * `deployers` — what is shipped for Argo CD, Flux, Helm and pipelines
 //! * `pages` — documentation made from the program (`docs/`)
 //! * `dependencies` — the dependency graph (`deny.toml`)
@@ -69,6 +71,7 @@ mod attest;
 mod attest_vsa;
 mod attestations;
 mod calendars;
+mod chart;
 mod check;
 mod cli;
 mod collect;
@@ -104,6 +107,7 @@ mod policy_tests;
 mod push;
 mod quickstart;
 mod registries;
+mod remembered;
 mod review;
 mod rules;
 mod scans;
@@ -116,4 +120,6 @@ mod unaccepted;
 mod verdicts;
 mod wait;
 
-use support::{api_server, facts, gate, images, running, server, store, terminal, tuf_site};
+use support::{
+    api_server, facts, gate, images, running, server, shared_corpora, store, terminal, tuf_site,
+};

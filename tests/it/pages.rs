@@ -289,12 +289,16 @@ async fn the_commands_that_the_pages_show_do_what_the_pages_say() {
             if !(shown.starts_with("promotion-gate ") || shown.contains("| promotion-gate ")) {
                 continue;
             }
-            // They need a cluster: `tests/real` runs them.
             // `approve` runs these: they need services that sign.
             if shown.starts_with("promotion-gate approve ") {
                 continue;
             }
-            let of_a_cluster = ["promotion-gate scan ", "promotion-gate record "];
+            // They need a cluster: `tests/real` runs them.
+            let of_a_cluster = [
+                "promotion-gate scan ",
+                "promotion-gate record ",
+                "promotion-gate doctor",
+            ];
             let is_of_a_cluster = of_a_cluster.iter().any(|it| shown.starts_with(it));
             if is_of_a_cluster || shown.contains(" --from-cluster ") {
                 continue;

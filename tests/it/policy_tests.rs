@@ -412,6 +412,68 @@ fn the_example_of_the_documentation_runs() {
     );
 }
 
+/// The cases of the page with the short forms of summaries, OpenVEX documents and SBOMs, each under a policy that it meets.
+#[test]
+fn the_short_forms_of_the_documentation_are_judged() {
+    let page = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/testing-policies.md"
+    ));
+    let blocks = page.split("```yaml\n").skip(1);
+    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.contains("verificationSummary: {by"));
+    let block = block.unwrap();
+    let cases: Vec<_> = block.split("  - name:").skip(1).collect();
+    let by = |name: &str| json!({"keyless": {"issuer": "https://issuer.example", "identity": format!("{name}@example.com")}});
+    let verifier =
+        json!({"id": "https://staging.example.com/promotion-gate", "signedBy": by("staging")});
+    let summary = |minimum: &str| json!([{"verificationSummary": {"verifiers": [verifier], "environment": "staging", "minimumAge": minimum}}]);
+    let scans = |denied: &str| {
+        json!([
+            {"vulnerabilities": {"maximumSeverity": "Low", "signedBy": by("scan"), "vex": {"signedBy": by("security")}}},
+            {"sbom": {"signedBy": by("release"), "denied": [denied]}},
+        ])
+    };
+    let signers = ["release", "staging", "scan", "security"];
+    let signers: serde_json::Map<_, _> = signers
+        .iter()
+        .map(|name| {
+            let identity = format!("{name}@example.com");
+            let signer = json!({"identity": identity, "issuer": "https://issuer.example"});
+            ((*name).to_owned(), signer)
+        })
+        .collect();
+    for (case, requirements, code) in [
+        (cases[0], summary("24h"), 0),
+        (cases[0], summary("31h"), 2),
+        (cases[1], scans("pkg:npm/**"), 0),
+        (cases[1], scans("pkg:apk/alpine/musl"), 2),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let policy = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": "p"},
+            "spec": {"requirements": requirements, "tags": "Resolve", "uncovered": "Allow"},
+        });
+        fs::write(folder.path().join("policy.yaml"), policy.to_string()).unwrap();
+        let digest = "1".repeat(64);
+        let test = format!(
+            "apiVersion: promotion-gate.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: t}}
+spec:
+  policies: [policy.yaml]
+  image: registry.example/app@sha256:{digest}
+  signers: {}
+  cases:
+  - name:{case}",
+            json!(signers)
+        );
+        fs::write(folder.path().join("test.yaml"), test).unwrap();
+        let ran = run(folder.path(), &["test", "test.yaml"], "");
+        assert_eq!(ran.code, code, "{}{}", ran.stdout, ran.stderr);
+    }
+}
+
 const PEOPLE: &str = "\
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PeopleDirectory

@@ -103,6 +103,9 @@ struct TestEntry {
     /// The policies that it complied with; the case's when absent.
     #[serde(default)]
     complied: Option<BTreeSet<String>>,
+    /// The policies that judged the ages of scans; those that it complied with when absent.
+    #[serde(default)]
+    ages_judged: Option<BTreeSet<String>>,
     #[serde(default)]
     environment: Option<String>,
     /// The repository and the commit of the source.
@@ -308,6 +311,7 @@ fn run(rule: &str, case: &Case) -> (String, String) {
             name: format!("by-{}", kept.by),
             environment: kept.environment.clone().unwrap_or("production".to_owned()),
             namespace: None,
+            emergency: None,
             person: kept.by.clone(),
             at: promotion.at - kept.ago.duration(),
             reason: None,
@@ -369,6 +373,10 @@ fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
         let another = Digest::sha256(b"another");
         let source = given.source.clone();
         let environment = given.environment.as_deref().unwrap_or("production");
+        let own = || BTreeSet::from(["case".to_owned()]);
+        let complied = given.complied.clone().unwrap_or_else(own);
+        let ages_judged = given.ages_judged.clone();
+        let ages_judged = ages_judged.unwrap_or_else(|| complied.clone());
         Arc::new(RecordEntry {
             digest: match given.another_digest {
                 true => Some(another.clone()),
@@ -382,15 +390,13 @@ fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
             },
             observed: !given.is_pending,
             running: !given.is_staged,
-            complied: match &given.complied {
-                Some(complied) => complied.clone(),
-                None => BTreeSet::from(["case".to_owned()]),
-            },
+            complied,
             by: match given.by_waiver {
                 true => AdmittedBy::Waiver,
                 false => AdmittedBy::Policy,
             },
             environments: BTreeSet::from([environment.to_owned()]),
+            ages_judged,
             source: source.map(|(repository, commit)| RecordedSource { repository, commit }),
             at: promotion.at - given.ago.duration(),
         })
@@ -403,16 +409,26 @@ fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
         .filter(|it| by_tag || it.digest.as_ref() == pin.digest());
     let of_digest = all.iter().filter(|it| it.digest.as_ref() == pin.digest());
     let complied = of_digest.filter(|it| it.by == AdmittedBy::Policy && !it.complied.is_empty());
+    let complied: Vec<_> = complied.collect();
     let of_workload = all
         .iter()
         .filter(|it| it.workload == promotion.change.workload);
     Records {
         images: vec![ImageRecords {
             entries: of_image.cloned().collect(),
-            environments: complied.flat_map(|it| it.environments.clone()).collect(),
+            environments: of_each(&complied, |it| &it.environments),
+            ages_judged: of_each(&complied, |it| &it.ages_judged),
             ..ImageRecords::default()
         }],
         workload: of_workload.cloned().collect(),
         has_baseline: true,
     }
+}
+
+fn of_each(
+    entries: &[&Arc<RecordEntry>],
+    names: fn(&RecordEntry) -> &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let names = entries.iter().flat_map(|entry| names(entry));
+    names.cloned().collect()
 }

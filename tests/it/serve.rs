@@ -11,7 +11,7 @@ use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
 use promotion_gate::sandbox::{SandboxRegistry, TlsIdentity, admission_review, push_image};
-use promotion_gate::serve::{Clients, Listening, Options, serve};
+use promotion_gate::serve::{CertificateOptions, Clients, Listening, Options, serve};
 use promotion_gate::snapshot::SnapshotFiles;
 use promotion_gate_core::gate::Digest;
 use rcgen::{
@@ -75,8 +75,11 @@ impl Gate {
         let mut options = Options {
             address: anywhere,
             probe_address: anywhere,
-            certificate: folder.path().join("tls.crt"),
-            key: folder.path().join("tls.key"),
+            certificate: CertificateOptions::Files {
+                chain: folder.path().join("tls.crt"),
+                key: folder.path().join("tls.key"),
+            },
+            webhook: None,
             clients: None,
             cluster: None,
             audit_only: false,

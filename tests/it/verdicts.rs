@@ -287,6 +287,7 @@ fn a_tag_whose_record_holds_a_revoked_digest_is_refused() {
         complied: BTreeSet::new(),
         by: AdmittedBy::Ungoverned,
         environments: BTreeSet::new(),
+        ages_judged: BTreeSet::new(),
         source: None,
         at: Timestamp::now(),
     };

@@ -1,5 +1,7 @@
 //! The webhook's certificate and the authority by which a real API server verifies it are replaced while requests come.
 
+mod self_managed;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 

@@ -247,12 +247,7 @@ fn an_api_server_accepts_the_deployments_manifests() {
     let plane = ControlPlane::start();
     plane.create_namespace("promotion-gate");
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
-    for file in [
-        "configuration.yaml",
-        "deployment.yaml",
-        "network-policy.yaml",
-        "webhook.yaml",
-    ] {
+    for file in ["manifests", "webhook.yaml"] {
         let file = format!("{deploy}/{file}");
         let apply = [
             "apply",

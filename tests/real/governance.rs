@@ -37,7 +37,7 @@ fn plane(administrators: &[&str]) -> ControlPlane {
 }
 
 fn guard(plane: &ControlPlane) {
-    let guards = format!("{DEPLOY}/guards.yaml");
+    let guards = format!("{DEPLOY}/manifests/guards.yaml");
     plane.kubectl(["apply", "-f", &guards]).ok();
 }
 
@@ -374,6 +374,11 @@ fn the_webhook_lets_a_governor_delete_the_record_of_an_emergency_change_and_keep
         record().filter(|record| record["status"]["state"] == "lifted")
     });
     assert_eq!(lifted["status"]["lifted"]["by"], GINA);
+    until("its Events say so", || {
+        let described = governed.plane.kubectl(["describe", kind, "one"]).ok();
+        let says = |line: &str| line.contains("Lifted") && line.contains(GINA);
+        described.lines().any(says).then_some(())
+    });
     until("the conditions say so too", || {
         let record = record()?;
         let conditions = record["status"]["conditions"].as_array()?.clone();
@@ -400,7 +405,7 @@ impl Governed {
         plane
             .kubectl(["create", "namespace", "promotion-gate"])
             .ok();
-        let rbac = format!("{DEPLOY}/rbac.yaml");
+        let rbac = format!("{DEPLOY}/manifests/rbac.yaml");
         plane.kubectl(["apply", "-f", &rbac]).ok();
         plane
             .kubectl_as(User::Admin, ["apply", "-f", "-"], &governed_by(GINA))

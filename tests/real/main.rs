@@ -11,10 +11,13 @@
 mod approvals;
 mod approve;
 mod certificates;
+mod chart;
 mod cluster;
 mod conditions;
 mod definitions;
+mod doctor;
 mod emergency;
+mod evidence;
 mod freezes;
 mod governance;
 mod manifests;
@@ -26,6 +29,8 @@ mod resources;
 #[path = "../it/support/running.rs"]
 mod running;
 mod scan;
+#[path = "../it/support/shared_corpora.rs"]
+mod shared_corpora;
 mod shipped;
 mod signing;
 mod support;

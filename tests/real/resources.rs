@@ -431,3 +431,92 @@ fn commands_read_the_resources_and_the_labels_of_a_cluster() {
         "{ran}"
     );
 }
+
+#[test]
+fn a_mistake_in_a_rule_about_evidence_is_refused_at_the_api_server() {
+    let cluster = Cluster::start();
+    let by = json!({"keyless": {"issuer": "https://accounts.google.com", "identity": "scans@example.com"}});
+    let spec = |rule: &Value| {
+        json!({
+            "match": {"namespaces": {"names": ["shop"]}}, "uncovered": "Allow",
+            "requirements": [{"digestPinned": {}}, rule],
+        })
+    };
+    cluster
+        .apply("PromotionPolicy", "sound", pinned("sound"))
+        .ok();
+    cluster.until_refused("policy `sound`");
+    let scans = json!({"maximumSeverity": "Medium", "signedBy": by, "maximumAge": "24h", "onlyFixable": true,
+        "vex": {"signedBy": by}, "scanners": ["trivy"],
+        "exceptions": [{"id": "CVE-2026-1", "until": "2026-12-31", "reason": "not reachable", "owner": "payments"}]});
+    let sbom =
+        json!({"signedBy": by, "formats": ["spdx"], "denied": ["pkg:npm/event-stream@3.3.6"]});
+    let attestation = json!({"predicateType": "https://example.com/tests/v1", "signedBy": by, "expression": "predicate.passed"});
+    let expression = json!({"rule": "'team' in workload.labels", "message": "label it"});
+    let summary = json!({"verifiers": [{"id": "https://staging.example/gate", "signedBy": by}],
+        "environment": "staging", "clusters": ["eu1"], "minimumAge": "24h", "levels": ["SLSA_BUILD_LEVEL_3"]});
+    for (rule, sound, mistakes) in [
+        (
+            "vulnerabilities",
+            scans,
+            &[
+                ("maximumage", json!("24h"), "maximumAge"),
+                ("maximumSeverity", json!("Mediun"), "Mediun"),
+                ("vex", json!({"signedby": by}), "signedBy"),
+                (
+                    "exceptions",
+                    json!([{"id": "CVE-1", "until": "2026-12-32", "reason": "x"}]),
+                    "2026-12-32",
+                ),
+                (
+                    "exceptions",
+                    json!([{"id": "CVE-1", "until": "2026-12-31"}]),
+                    "reason",
+                ),
+            ][..],
+        ),
+        (
+            "sbom",
+            sbom,
+            &[
+                ("format", json!(["spdx"]), "formats"),
+                ("denied", json!(["event-stream"]), "event-stream"),
+            ][..],
+        ),
+        (
+            "attestation",
+            attestation,
+            &[
+                ("predicatetype", json!("x"), "predicateType"),
+                ("expression", json!("predicat.passed"), "predicat"),
+                ("expression", json!("predicate.passed ="), "expression"),
+            ][..],
+        ),
+        (
+            "expression",
+            expression,
+            &[
+                ("rule", json!("'team' in worklaod.labels"), "worklaod"),
+                ("mesage", json!("label it"), "message"),
+            ][..],
+        ),
+        (
+            "verificationSummary",
+            summary,
+            &[
+                ("minimumage", json!("24h"), "minimumAge"),
+                ("minimumAge", json!("a day"), "a day"),
+                ("verifiers", json!([]), "verifiers"),
+            ][..],
+        ),
+    ] {
+        let apply = |rule: &Value| cluster.apply("PromotionPolicy", "evidence", spec(rule));
+        apply(&json!({rule: sound})).ok();
+        for (field, value, expected) in mistakes {
+            let mut mistaken = sound.clone();
+            mistaken[field] = value.clone();
+            let said = apply(&json!({rule: mistaken})).refused();
+            assert!(said.contains(expected), "{rule}.{field}: {said}");
+        }
+    }
+}

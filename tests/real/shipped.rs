@@ -48,19 +48,15 @@ fn shipped_policies_deny_nothing_outside_their_namespaces() {
         let create = ["create", "serviceaccount", account, "-n", namespace];
         plane.kubectl(create).ok();
     }
-    let mut template = Value::Null;
-    for mut object in documents("deploy/deployment.yaml") {
-        match object["kind"].as_str().unwrap() {
-            "Service" => {
-                object["spec"]["clusterIP"] = json!(SERVICE_ADDRESS);
-                object["spec"]["ports"][0]["port"] = json!(serving.port());
-            }
-            "Deployment" => template = object["spec"]["template"].clone(),
-            _ => {}
-        }
-        apply(&object).ok();
+    let mut service = documents("deploy/manifests/service.yaml").remove(0);
+    service["spec"]["clusterIP"] = json!(SERVICE_ADDRESS);
+    service["spec"]["ports"][0]["port"] = json!(serving.port());
+    let deployment = documents("deploy/manifests/deployment.yaml").remove(0);
+    let policy = documents("deploy/manifests/network-policy.yaml").remove(0);
+    for object in [&service, &deployment, &policy] {
+        apply(object).ok();
     }
-    apply(&documents("deploy/network-policy.yaml")[0]).ok();
+    let template = &deployment["spec"]["template"];
     for mut object in documents("deploy/webhook.yaml") {
         for webhook in object["webhooks"].as_array_mut().unwrap() {
             webhook["clientConfig"]["caBundle"] = json!(serving.encoded_ca_bundle());
@@ -96,7 +92,12 @@ fn shipped_policies_deny_nothing_outside_their_namespaces() {
     }
 
     let proxy = image("registry.k8s.io/kube-proxy:v1.33.0");
-    let own = &template["spec"];
+    // By digest, as `policies/gate-image.yaml` asks for.
+    let mut own = template["spec"].clone();
+    let digest = "1".repeat(64);
+    own["containers"][0]["image"] =
+        json!(format!("registry.example/promotion-gate@sha256:{digest}"));
+    let own = &own;
     let web = image("registry.example/web:1");
     for (namespace, name, spec, controller) in [
         ("kube-system", "kube-proxy", &proxy, "daemon-set-controller"),

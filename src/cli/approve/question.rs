@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use promotion_gate_core::attest::VerifiedStatement;
 use promotion_gate_core::attest::predicate::Approval;
 use promotion_gate_core::gate::{
-    ApprovalOutlook, Approver, Change, Enforcement, Finding, ImageReference, Snapshot, Subject,
-    Target, TrustRoots, Ungoverned, accepted_statements, approval_outlook, approval_roots,
+    ApprovalOutlook, Approver, Change, Enforcement, Finding, ImageReference, Requirement, Snapshot,
+    Subject, Target, TrustRoots, Ungoverned, accepted_statements, approval_outlook, approval_roots,
 };
 use tokio::time::Instant;
 
@@ -19,9 +19,8 @@ use crate::cli::world::Input;
 use crate::oci::{Client, Descriptor, Reference, Registry as _};
 use crate::review::{Review, ReviewInputs, review};
 
-/// The rules that an approval is not asked to agree with: they wait for people and for time, or are about the deployment, which is not
-/// known yet.
-const NOT_OBJECTIVE: [&str; 4] = ["approvals", "noFreeze", "canary", "expression"];
+/// The rules that wait for people and for time.
+const NOT_OBJECTIVE: [&str; 3] = ["approvals", "noFreeze", "canary"];
 /// The most images of one approval.
 const MAXIMUM_IMAGES: usize = 200;
 
@@ -50,6 +49,8 @@ pub(in crate::cli) enum QuestionScope {
 pub(in crate::cli) struct Judged {
     pub(in crate::cli) inputs: ReviewInputs,
     has_policies: bool,
+    /// Whether the objects are known, and not images alone.
+    is_of_manifests: bool,
     pub(in crate::cli) reviews: Vec<Review>,
     /// Each image, with its descriptor.
     images: BTreeMap<Subject, (Descriptor, BTreeSet<String>)>,
@@ -63,8 +64,18 @@ pub(in crate::cli) struct Asked<'a> {
     pub(in crate::cli) written: Vec<String>,
     /// Provenance and change records by signers whom the policies accept.
     pub(in crate::cli) statements: Vec<Arc<VerifiedStatement>>,
-    /// What the policies say, each with its name.
-    pub(in crate::cli) findings: Vec<(&'a str, Enforcement, &'a Finding)>,
+    /// What the policies say.
+    pub(in crate::cli) findings: Vec<PolicyFinding<'a>>,
+}
+
+/// What a policy says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cli) struct PolicyFinding<'a> {
+    pub(in crate::cli) policy: &'a str,
+    pub(in crate::cli) enforcement: Enforcement,
+    pub(in crate::cli) finding: &'a Finding,
+    /// Whether approvals and time do not change it.
+    pub(in crate::cli) is_objective: bool,
 }
 
 impl Judged {
@@ -124,6 +135,7 @@ impl Judged {
         let mut judged = Judged {
             inputs,
             has_policies: sources.has_policies(),
+            is_of_manifests: !args.files.is_empty(),
             reviews,
             images: BTreeMap::new(),
         };
@@ -217,14 +229,20 @@ impl Judged {
                 }
                 for policy in review.verdict.policies() {
                     let about = policy.findings().iter().filter(|it| is_about(it, subject));
-                    let about = about.map(|it| (policy.policy(), policy.enforcement(), it));
+                    let about = about.map(|finding| PolicyFinding {
+                        policy: policy.policy(),
+                        enforcement: policy.enforcement(),
+                        finding,
+                        is_objective: self.is_objective(policy.policy(), finding),
+                    });
                     asked.findings.extend(about);
                 }
             }
             asked.findings.sort();
-            asked
-                .findings
-                .dedup_by(|a, b| a.0 == b.0 && (a.2.rule, &a.2.detail) == (b.2.rule, &b.2.detail));
+            asked.findings.dedup_by(|a, b| {
+                let (one, other) = (a.finding, b.finding);
+                a.policy == b.policy && (one.rule, &one.detail) == (other.rule, &other.detail)
+            });
             asked
         });
         each.collect()
@@ -237,8 +255,11 @@ impl Judged {
             .iter()
             .flat_map(|review| review.verdict.policies());
         let enforced = policies.filter(|policy| policy.enforcement() == Enforcement::Enforce);
-        let findings = enforced.flat_map(|policy| policy.findings());
-        let denies = findings.filter(|it| it.outcome.denies() && is_objective(it));
+        let findings = enforced.flat_map(|policy| {
+            let findings = policy.findings().iter();
+            findings.filter(move |it| self.is_objective(policy.policy(), it))
+        });
+        let denies = findings.filter(|it| it.outcome.denies());
         let mut denials: BTreeSet<_> = denies
             .map(|it| format!("{}: {}", it.rule, it.reason))
             .collect();
@@ -246,6 +267,23 @@ impl Judged {
             denials.insert("(policies): not judged, since none were given".to_owned());
         }
         denials.into_iter().collect()
+    }
+
+    /// Whether a finding stays the same until the deployment, whatever people and time do. Of an image alone it is not known what will
+    /// run it, so that an expression is only shown; so is one that is about who deploys it, when or how.
+    fn is_objective(&self, policy: &str, finding: &Finding) -> bool {
+        let named = || {
+            let mut policies = self.inputs.snapshot.policies.iter();
+            let policy = policies.find(|it| it.name == policy)?;
+            let named = policy.requirements.get(finding.requirement_index?)?;
+            Some(&named.requirement)
+        };
+        match named() {
+            Some(Requirement::ExpressionRule(rule)) => {
+                self.is_of_manifests && !rule.depends_on_request()
+            }
+            _ => !NOT_OBJECTIVE.contains(&finding.rule),
+        }
     }
 
     pub(in crate::cli) fn trust_roots(&self) -> &TrustRoots {
@@ -282,11 +320,6 @@ impl Judged {
         outlooks.dedup();
         outlooks
     }
-}
-
-/// Whether a rule says something that approvals and time do not change.
-pub(in crate::cli) fn is_objective(finding: &Finding) -> bool {
-    !NOT_OBJECTIVE.contains(&finding.rule)
 }
 
 fn runs(review: &Review, subject: &Subject) -> bool {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use promotion_gate_core::attest::VerifiedStatement;
 use promotion_gate_core::attest::predicate::{ChangeRecord, Predicate, SlsaProvenance};
-use promotion_gate_core::gate::{ApprovalOutlook, Enforcement, Finding, Outcome};
+use promotion_gate_core::gate::{ApprovalOutlook, Enforcement, Outcome};
 use promotion_gate_sign::SigningPlan;
 
 use super::Decision;
-use super::question::{Asked, is_objective};
+use super::question::{Asked, PolicyFinding};
 use crate::cli::render::human::{GREEN, RED, YELLOW, plural};
 use crate::oci::{Client, Registry as _};
 use crate::text::line;
@@ -41,8 +41,8 @@ pub(in crate::cli) async fn asked(asked: &Asked<'_>, client: &Client) -> anyhow:
             "no provenance and no change record by a signer whom the policies accept",
         );
     }
-    for (policy, enforcement, it) in &asked.findings {
-        finding(policy, *enforcement, it);
+    for it in &asked.findings {
+        finding(it);
     }
     print_line!("");
     Ok(())
@@ -127,11 +127,17 @@ fn change(said: &ChangeRecord, statement: &VerifiedStatement) {
     }
 }
 
-fn finding(policy: &str, enforcement: Enforcement, finding: &Finding) {
+fn finding(said: &PolicyFinding<'_>) {
+    let PolicyFinding {
+        policy,
+        enforcement,
+        finding,
+        is_objective,
+    } = said;
     let (style, word) = match finding.outcome {
         Outcome::Pass | Outcome::Waived | Outcome::Skip => (GREEN, finding.outcome.id()),
         Outcome::Undecided => (YELLOW, "undecided"),
-        Outcome::Fail if is_objective(finding) => (RED, "fail"),
+        Outcome::Fail if *is_objective => (RED, "fail"),
         Outcome::Fail => (YELLOW, "open"),
     };
     let lax = match enforcement {

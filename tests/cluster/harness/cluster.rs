@@ -34,13 +34,9 @@ impl Cluster {
         plane.create_namespace_with(GATE, &json!({}));
         install(&plane);
         let service = service_address();
-        for mut object in shipped("deploy/deployment.yaml") {
-            match object["kind"].as_str().unwrap() {
-                // The replicas are processes of this machine.
-                "Deployment" => continue,
-                "Service" => object["spec"]["clusterIP"] = json!(service),
-                _ => {}
-            }
+        // The replicas are processes of this machine.
+        for mut object in shipped("deploy/manifests/service.yaml") {
+            object["spec"]["clusterIP"] = json!(service);
             apply(&plane, &object);
         }
         let kubeconfig = plane.kubeconfig_of(GATE, GATE);
@@ -74,7 +70,7 @@ impl Cluster {
 
     /// Lets the API server ask the gate, as `deploy/webhook.yaml` says.
     pub fn register(&self) {
-        for object in shipped("deploy/guards.yaml") {
+        for object in shipped("deploy/manifests/guards.yaml") {
             apply(&self.plane, &object);
         }
         for mut object in shipped("deploy/webhook.yaml") {
@@ -149,7 +145,7 @@ fn install(plane: &ControlPlane) {
     plane.kubectl(definitions).ok();
     let wait = ["wait", "--for=condition=Established", "crd", "--all"];
     plane.kubectl(wait).ok();
-    for object in shipped("deploy/rbac.yaml") {
+    for object in shipped("deploy/manifests/rbac.yaml") {
         apply(plane, &object);
     }
     let account = json!({"namespace": "argo-rollouts", "name": "argo-rollouts"});
@@ -183,7 +179,7 @@ fn apply(plane: &ControlPlane, object: &Value) {
 }
 
 /// The documents of a file of the repository.
-fn shipped(file: &str) -> Vec<Value> {
+pub fn shipped(file: &str) -> Vec<Value> {
     let bytes = fs::read(Path::new(ROOT).join(file)).unwrap();
     let (documents, problems) = promotion_gate_core::documents::read(file, &bytes);
     assert!(problems.is_empty(), "{problems:?}");

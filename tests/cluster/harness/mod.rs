@@ -8,7 +8,7 @@ mod replicas;
 mod runner;
 mod shop;
 
-pub use cluster::{BEFORE, Cluster};
+pub use cluster::{BEFORE, Cluster, shipped};
 pub use load::Load;
 pub use plane::Person;
 pub use runner::{Scenario, run};

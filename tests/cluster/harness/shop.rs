@@ -66,6 +66,27 @@ impl<'a> Shop<'a> {
         self.govern_by(all.collect(), fields);
     }
 
+    /// Puts a policy into force that also requires an approval with the key of the namespace, and that no freeze lasts.
+    pub fn govern_with_approvals(&self, environment: &str) {
+        let approver = format!("approver-of-{}", self.name);
+        let directory = json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
+            "metadata": {"name": self.name},
+            "spec": {"people": [
+                {"name": approver, "identities": [{"key": {"pem": self.public_key()}}]},
+            ]},
+        });
+        self.apply(Person::Grace, &directory).ok();
+        let approvals = json!({"approvals": {
+            "from": [{"person": approver}], "differentFromAuthor": false,
+            "trustRoots": ["local"], "transparency": "Timestamp",
+        }});
+        self.govern(
+            &[json!({"noFreeze": {}}), approvals],
+            &json!({"environment": environment}),
+        );
+    }
+
     pub fn govern_by(&self, requirements: Vec<Value>, fields: &Value) {
         let mut spec = json!({
             "match": {"namespaces": {"names": [self.name]}},

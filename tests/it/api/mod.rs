@@ -148,7 +148,7 @@ fn a_section_about_emergencies_that_could_not_work_is_refused_at_its_place() {
 fn a_section_about_emergencies_that_is_probably_a_mistake_gives_a_warning() {
     let warned = |emergency: &str, expected: &str| {
         let text = format!(
-            "{HEAD}  environment: production\n  requirements: [{{digestPinned: {{}}}}, {{signature: {{anyOf: [{SIGNER}]}}}}, {{noFreeze: {{}}}}]\n  emergency: {{{emergency}}}\n"
+            "{HEAD}  environment: production\n  requirements: [{{digestPinned: {{}}}}, {{allowedImages: {{patterns: [\"**\"]}}}}, {{signature: {{anyOf: [{SIGNER}]}}}}, {{noFreeze: {{}}}}]\n  emergency: {{{emergency}}}\n"
         );
         let sources = [("p.yaml".to_owned(), text.into_bytes())];
         let set = api::load(&sources, &FACTS.trust_roots());
@@ -162,6 +162,10 @@ fn a_section_about_emergencies_that_is_probably_a_mistake_gives_a_warning() {
     warned(
         "from: [{group: on-call, count: 2}], waives: [approvals]",
         "`approvals` has no effect",
+    );
+    warned(
+        "from: [{group: on-call, count: 2}], waives: [allowedImages, noFreeze]",
+        "`allowedImages` has no effect: the registry of an image that is refused by its name is not asked",
     );
     warned(
         "from: [{group: on-call, count: 2}], waives: [signature]",

@@ -1,5 +1,6 @@
 //! Trust roots, settings of the gate, and what is kept about digests, as documents.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use promotion_gate::api::{
@@ -511,14 +512,23 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
         name: String::new(),
         environment: "production".to_owned(),
         namespace: None,
+        emergency: None,
         person: "alice".to_owned(),
         at: "2026-11-28T10:00:00Z".parse().unwrap(),
         reason: Some("x".repeat(5000)),
     };
+    let of_emergency = KeptRejection {
+        emergency: Some(Digest::sha256(b"declaration")),
+        ..rejection.clone()
+    };
     let written = author_record_resource(&digest, &authors);
     let again = rejection_resource(&digest, &rejection);
-    assert_ne!(written["metadata"]["name"], again["metadata"]["name"]);
-    let set = load(&[written.to_string(), again.to_string()]);
+    let third = rejection_resource(&digest, &of_emergency);
+    let names: BTreeSet<_> = [&written, &again, &third]
+        .map(|it| it["metadata"]["name"].as_str().unwrap())
+        .into();
+    assert_eq!(names.len(), 3);
+    let set = load(&[&written, &again, &third].map(Value::to_string));
     assert_eq!(problems(&set), Vec::<String>::new());
     let mut expected = authors.identities.clone();
     expected.sort();
@@ -528,6 +538,15 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
     assert_eq!(again["metadata"]["name"], read.name.as_str());
     assert_eq!((&read.person, read.at), (&rejection.person, rejection.at));
     assert_eq!(read.reason, Some("x".repeat(2000)));
+    let read: Vec<_> = set.rejections[&digest]
+        .iter()
+        .map(|it| &it.emergency)
+        .collect();
+    assert_eq!(read, [&None, &of_emergency.emergency]);
+    let mut wrong = third;
+    wrong["spec"]["emergency"] = json!("sha256:1");
+    let problems = problems(&load(&[wrong.to_string()]));
+    assert!(problems[0].contains("spec.emergency"), "{problems:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! * `api_server` — an API server with a release record
 //! * `images` — a registry in this process, and signed images in it
 //! * `gate` — a review in this process: registry client, caches, decision
+//! * `shared_corpora` — the folder with material of other projects
 //! * `server` — a web server that answers as badly as a test says
 //! * `store` — a registry that accepts pushes, and misbehaves as a test says
 //! * `terminal` — a program at a terminal: what a person sees and types
@@ -20,6 +21,7 @@ pub mod gate;
 pub mod images;
 pub mod running;
 pub mod server;
+pub mod shared_corpora;
 pub mod store;
 pub mod terminal;
 pub mod tuf_site;

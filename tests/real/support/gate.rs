@@ -138,32 +138,46 @@ impl Gate {
     pub fn start(&self, certificate: &Certificate, address: &str, flags: &[&str]) -> Serving {
         let (https, probes) = (Address::free(), Address::free());
         self.present(certificate);
-        let ca_bundle = certificate.pem.clone();
+        let address = format!("{address}:{}", https.port());
+        let mut command = self.serve_command(&address, probes);
+        let mut serving = self.spawn(command.args(flags), https, probes);
+        serving.ca_bundle.clone_from(&certificate.pem);
+        serving
+    }
+
+    /// Starts the webhook with the resources of a cluster and the policies in this folder on this port of 127.0.0.1, without files of a
+    /// certificate, and does not wait for it.
+    pub fn serve_without_files(&self, kubeconfig: &str, https: Address, flags: &[&str]) -> Serving {
+        let probes = Address::free();
+        let mut command = self.bare_command(&https.to_string(), probes);
+        command.args(["--kubeconfig", kubeconfig, "--policy", "policies"]);
+        self.spawn(command.args(flags), https, probes)
+    }
+
+    fn spawn(&self, command: &mut Command, https: Address, probes: Address) -> Serving {
         let log_file = self.path(&format!("gate-{}.log", https.port()));
         let log = fs::File::create(&log_file).unwrap();
-        let address = format!("{address}:{}", https.port());
-        let child = self
-            .serve_command(&address, probes)
-            .args(flags)
-            .stdin(Stdio::null())
-            .stderr(Stdio::from(log))
-            .spawn()
-            .unwrap();
+        let command = command.stdin(Stdio::null()).stderr(Stdio::from(log));
         Serving {
-            child,
+            child: command.spawn().unwrap(),
             https,
             probes,
-            ca_bundle,
+            ca_bundle: String::new(),
             log: log_file,
         }
     }
 
     /// The command `serve`, with what lies in this folder.
     pub fn serve_command(&self, address: &str, probes: Address) -> Command {
+        let mut command = self.bare_command(address, probes);
+        command.args(["--tls-cert", "tls.crt", "--tls-key", "tls.key"]);
+        command
+    }
+
+    fn bare_command(&self, address: &str, probes: Address) -> Command {
         let mut command = Command::new(BINARY);
         command
             .args(["serve", "--config", "gate.yaml"])
-            .args(["--tls-cert", "tls.crt", "--tls-key", "tls.key"])
             .args(["--drain", "2", "--address", address])
             .args(["--probe-address", &probes.to_string()])
             .current_dir(self.folder.path());
