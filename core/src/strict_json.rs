@@ -177,8 +177,8 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 }
 
-/// The hashes of the keys of one object. Two keys with one hash are refused as one key. The hashes are seeded, so that nobody can choose
-/// such keys, such as labels of an image that a report lists.
+/// The hashes of the keys of one object. Two keys with one hash are refused as one key. The hashes have a random seed, so that an
+/// attacker cannot construct two keys with one hash (as labels of an image, which a report lists).
 #[derive(Default)]
 struct Keys {
     seed: RandomState,

@@ -89,7 +89,7 @@ impl SoftwareBill {
         SoftwareBill::of(predicate_type, fields::read(text)?)
     }
 
-    /// Makes an SBOM of what is written.
+    /// Checks the fields of a document of this type and makes an SBOM from them.
     pub(super) fn of(
         predicate_type: &str,
         Known(written): Known<WrittenBill>,

@@ -93,8 +93,8 @@ pub(super) fn check_pair<'p>(
     })
 }
 
-/// What is said of several judged statements, the same in every order of them: the detail of a pass, or the refusal that is nearest
-/// to one, with `what` as the noun of the statement. An error without a refusal means that there is no statement.
+/// Chooses one of several results, the same one in every order: the detail of a statement that passed, or else the refusal of the
+/// statement that came nearest to a pass. `what` names the kind of statement in the text. `Err(None)`: there is no statement.
 pub(super) fn best_of<'e>(
     what: &str,
     judged: impl Iterator<Item = (&'e Signer, Result<String, Refusal>)>,

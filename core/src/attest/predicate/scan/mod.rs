@@ -146,7 +146,7 @@ impl VulnerabilityScan {
         VulnerabilityScan::of(predicate_type, fields::read(text)?)
     }
 
-    /// Makes a scan of what is written.
+    /// Checks the fields of a predicate of this type and makes a scan from them.
     pub(super) fn of(
         predicate_type: &str,
         Known(written): Known<WrittenScan>,

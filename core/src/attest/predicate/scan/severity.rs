@@ -74,7 +74,7 @@ impl VulnerabilitySeverity {
     }
 
     /// Whether a rating of in-toto's predicate says how severe a vulnerability is. A CVSS score of 0 does not: databases give it to
-    /// what nobody rated yet.
+    /// vulnerabilities that are not rated yet.
     pub(super) fn is_rated(method: &str, score: &str) -> bool {
         let method = method.to_ascii_lowercase();
         let is_zero =
