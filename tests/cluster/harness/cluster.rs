@@ -183,7 +183,7 @@ fn apply(plane: &ControlPlane, object: &Value) {
 }
 
 /// The documents of a file of the repository.
-fn shipped(file: &str) -> Vec<Value> {
+pub fn shipped(file: &str) -> Vec<Value> {
     let bytes = fs::read(Path::new(ROOT).join(file)).unwrap();
     let (documents, problems) = promotion_gate_core::documents::read(file, &bytes);
     assert!(problems.is_empty(), "{problems:?}");

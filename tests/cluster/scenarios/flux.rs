@@ -3,21 +3,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use promotion_gate_core::documents;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::scenario;
-use crate::harness::{Cluster, Image, Person, Scenario, Shop};
+use crate::harness::{Cluster, Image, Person, Scenario, Shop, shipped};
 use crate::support::{Address, HttpServer, until};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ENVIRONMENT: &str = "flux";
 const NAMESPACE: &str = "flux-system";
 
@@ -112,13 +109,7 @@ impl<'a> Repository<'a> {
     /// The Kustomization as it is shipped, but for how often it tries again.
     fn follow(&self) {
         let file = "deploy/flux/kustomization-settings.yaml";
-        let bytes = fs::read(Path::new(ROOT).join(file)).unwrap();
-        let (shipped, problems) = documents::read(file, &bytes);
-        assert!(problems.is_empty(), "{problems:?}");
-        let [document] = &shipped[..] else {
-            panic!("{file} is one document");
-        };
-        let mut kustomization = document.value.clone();
+        let mut kustomization = shipped(file).remove(0);
         kustomization["spec"]["retryInterval"] = json!("2s");
         let source = json!({
             "apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "GitRepository",
@@ -167,22 +158,7 @@ impl<'a> Repository<'a> {
 fn flux_goes_on_when_it_may(cluster: &Cluster) {
     cluster.plane.start_flux();
     let shop = Shop::ungoverned(cluster, "flux");
-    let approver = json!({
-        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
-        "metadata": {"name": "flux"},
-        "spec": {"people": [
-            {"name": "approver-of-flux", "identities": [{"key": {"pem": shop.public_key()}}]},
-        ]},
-    });
-    shop.apply(Person::Grace, &approver).ok();
-    let approvals = json!({"approvals": {
-        "from": [{"person": "approver-of-flux"}], "differentFromAuthor": false,
-        "trustRoots": ["local"], "transparency": "Timestamp",
-    }});
-    shop.govern(
-        &[json!({"noFreeze": {}}), approvals],
-        &json!({"environment": ENVIRONMENT}),
-    );
+    shop.govern_with_approvals(ENVIRONMENT);
     let (one, two) = (shop.push_signed("one"), shop.push_signed("two"));
     let [first, second] = [&one, &two].map(|image| image.by_digest());
     let later = Timestamp::now() + SignedDuration::from_hours(1);

@@ -174,20 +174,7 @@ impl WaitWithError for Child {
 
 fn helm_deploys_what_is_approved(cluster: &Cluster) {
     let shop = Shop::ungoverned(cluster, "helm");
-    let approver = json!({
-        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PeopleDirectory",
-        "metadata": {"name": "helm"},
-        "spec": {"people": [
-            {"name": "approver-of-helm", "identities": [{"key": {"pem": shop.public_key()}}]},
-        ]},
-    });
-    shop.apply(Person::Grace, &approver).ok();
-    let approvals = json!({"approvals": {
-        "from": [{"person": "approver-of-helm"}], "differentFromAuthor": false,
-        "trustRoots": ["local"], "transparency": "Timestamp",
-    }});
-    let environment = json!({"environment": ENVIRONMENT});
-    shop.govern(&[json!({"noFreeze": {}}), approvals], &environment);
+    shop.govern_with_approvals(ENVIRONMENT);
     cluster
         .kubectl(
             Person::Admin,

@@ -1,5 +1,6 @@
 //! The scenarios, in the order of their numbers.
 
+mod argo_cd;
 mod changes;
 mod emergencies;
 mod flux;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         helm::scenarios(),
         emergencies::scenarios(),
         flux::scenarios(),
+        argo_cd::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
