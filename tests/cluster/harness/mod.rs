@@ -1,5 +1,6 @@
 //! The cluster, and how scenarios are run in it.
 
+mod argo_cd;
 mod balancer;
 mod cluster;
 mod load;
@@ -8,6 +9,7 @@ mod replicas;
 mod runner;
 mod shop;
 
+pub use argo_cd::ArgoCd;
 pub use cluster::{BEFORE, Cluster, shipped};
 pub use load::Load;
 pub use plane::Person;

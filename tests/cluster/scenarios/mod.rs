@@ -1,5 +1,6 @@
 //! The scenarios, in the order of their numbers.
 
+mod argo_cd;
 mod chain;
 mod changes;
 mod emergencies;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         emergencies::scenarios(),
         flux::scenarios(),
         chain::scenarios(),
+        argo_cd::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
