@@ -97,6 +97,8 @@ impl ArgoCd {
                 // It compares more often than every two minutes.
                 "--app-resync=5",
                 "--app-resync-jitter=0",
+                // On, unless an Application turns it off.
+                "--server-side-diff-enabled",
                 &format!("--metrics-port={}", metrics.port()),
                 &ask_repositories,
                 "--repo-server-plaintext",

@@ -112,7 +112,7 @@ impl<'a> Application<'a> {
                 "--environment" => format!("--environment={ENVIRONMENT}"),
                 "--namespace" => format!("--namespace={}", self.shop.name),
                 "--workload" => "--workload=Deployment/web".to_owned(),
-                "--timeout" => "--timeout=2s".to_owned(),
+                "--timeout" => "--timeout=5s".to_owned(),
                 name if name.contains("@sha256:") => image.clone(),
                 _ => continue,
             };
@@ -177,12 +177,12 @@ impl<'a> Application<'a> {
         })
     }
 
-    /// Waits until the head of the repository was synced.
-    fn is_synced(&self) {
+    /// Waits until the head of the repository was synced, and returns the operation.
+    fn is_synced(&self) -> Value {
         let head = self.git(&["rev-parse", "HEAD"]);
         self.until_operation("the head is synced", |operation| {
             operation["phase"] == "Succeeded" && operation["syncResult"]["revision"] == head
-        });
+        })
     }
 
     fn terminate(&self) {
@@ -214,6 +214,14 @@ impl<'a> Application<'a> {
         let denied =
             decisions.filter(|line| line["user"] == CONTROLLER && line["admitted"] == false);
         denied.count() as u64
+    }
+
+    /// Each failed attempt of an operation was denied at most once. Before it there were so many denials.
+    #[track_caller]
+    fn asked_once_for_each_attempt(&self, operation: &Value, before: u64) {
+        let denied = self.denials() - before;
+        let failed = operation["retryCount"].as_u64();
+        assert!(Some(denied) <= failed, "{denied} denials: {operation}");
     }
 
     /// Waits for the Pod of the Job, runs its container, and reports to the cluster how it ended.
@@ -307,7 +315,7 @@ fn argo_cd_goes_on_when_it_may(cluster: &Cluster) {
     approve(2);
     the_job_gates_the_sync(&application, &gate, [&second, &third]);
     without_hooks_the_webhook_decides(&application, &gate, &fourth, || approve(3));
-    with_server_side_diff_nothing_is_applied(&application, &fourth, &fifth, || approve(4));
+    with_server_side_diff_a_denial_is_not_shown(&application, [&fourth, &fifth], || approve(4));
     shop.upkeep_was_never_denied_beside(CONTROLLER);
 }
 
@@ -351,10 +359,8 @@ fn with_the_shipped_settings_it_goes_on(
     application.is_denied("[approvals-missing]", 2);
     application.has_applied([Some(second), Some(first), Some(first)]);
     approve();
-    application.is_synced();
-    // One request was denied for each attempt.
-    let attempts = application.status()["operationState"]["retryCount"].as_u64();
-    assert_eq!(Some(application.denials() - before), attempts);
+    let operation = application.is_synced();
+    application.asked_once_for_each_attempt(&operation, before);
     // A newer commit takes the place of one that is denied.
     application.release(third, &[application.after(third)]);
     application.is_denied("[approvals-missing]", 1);
@@ -383,15 +389,10 @@ fn in_a_freeze_it_heals_and_prunes(application: &Application<'_>, image: &Image)
     shop.kubectl(Person::Admin, ["delete", "deployment", "web"])
         .ok();
     application.is_denied("[frozen]", 2);
-    let denied = application.denials() - before;
-    let attempts = application.status()["operationState"]["retryCount"].as_u64();
-    assert!(
-        Some(denied) <= attempts.map(|retries| retries + 1),
-        "{denied}"
-    );
     shop.lift_freeze();
     shop.runs("web", 1);
-    application.is_synced();
+    let operation = application.is_synced();
+    application.asked_once_for_each_attempt(&operation, before);
 }
 
 fn the_job_gates_the_sync(
@@ -446,28 +447,33 @@ fn without_hooks_the_webhook_decides(
     application.has_applied([Some(image), Some(image), None]);
 }
 
-fn with_server_side_diff_nothing_is_applied(
+fn with_server_side_diff_a_denial_is_not_shown(
     application: &Application<'_>,
-    ran: &Image,
-    image: &Image,
+    [ran, image]: [&Image; 2],
     approve: impl FnOnce(),
 ) {
-    let shop = application.shop;
     let option = "argocd.argoproj.io/compare-options=ServerSideDiff=true";
-    let annotate = [
-        "annotate",
-        "application",
-        "payments",
-        "-n",
-        "argocd",
-        option,
-    ];
-    shop.cluster.kubectl(Person::Admin, annotate).ok();
+    let annotate = ["annotate", "application", "payments", "-n", "argocd"];
+    let annotate = annotate.into_iter().chain([option, "--overwrite"]);
+    let cluster = application.shop.cluster;
+    cluster.kubectl(Person::Admin, annotate).ok();
     let before = application.denials();
     application.release(image, &[]);
-    application.complains("[approvals-missing]");
+    let head = application.git(&["rev-parse", "HEAD"]);
+    until("the denied version is shown as synced", || {
+        let sync = application.status()["sync"].clone();
+        (sync["status"] == "Synced" && sync["revision"] == head).then_some(())
+    });
     application.has_applied([Some(ran), Some(ran), None]);
     approve();
+    // Comparing again at intervals does not ask again.
+    let compared = application.status()["reconciledAt"].clone();
+    until("Argo CD compares again", || {
+        (application.status()["reconciledAt"] != compared).then_some(())
+    });
+    application.has_applied([Some(ran), Some(ran), None]);
+    let refresh = "argocd app get payments --refresh";
+    application.argo.run(refresh).ok();
     application.is_synced();
     application.has_applied([Some(image), Some(image), None]);
     // Only dry runs were denied.
