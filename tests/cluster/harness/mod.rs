@@ -2,14 +2,18 @@
 
 mod balancer;
 mod cluster;
+mod installed;
 mod load;
 mod plane;
+mod pods;
 mod replicas;
 mod runner;
 mod shop;
 
 pub use cluster::{BEFORE, Cluster, shipped};
+pub use installed::{Installed, OVERLAP, SHOP};
 pub use load::Load;
 pub use plane::Person;
+pub use pods::NAMESPACE;
 pub use runner::{Scenario, run};
 pub use shop::{Image, Shop};

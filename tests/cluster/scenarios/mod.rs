@@ -8,6 +8,7 @@ mod forgery;
 mod governance;
 mod helm;
 mod load;
+mod operation;
 mod outage;
 mod records;
 mod rollouts;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         emergencies::scenarios(),
         flux::scenarios(),
         chain::scenarios(),
+        operation::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
