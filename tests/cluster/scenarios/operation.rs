@@ -1,7 +1,7 @@
 //! The gate as an operator lives with it: installed, upgraded, rolled back and uninstalled by real Helm, its certificates, and the ways
 //! back in. The replicas are those of the chart's Deployment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -75,16 +75,23 @@ pub fn scenarios() -> Vec<Scenario> {
     .into()
 }
 
-/// How many Pods of a namespace run, and not on this node.
-fn running(installed: &Installed, namespace: &str, besides: &str) -> usize {
+/// The nodes of the Pods of a namespace that run, and how many each has.
+fn nodes_of(installed: &Installed, namespace: &str) -> BTreeMap<String, usize> {
     let nodes = "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}";
     let running = "--field-selector=status.phase=Running";
     let listed = ["get", "pods", "-n", namespace, running, "-o", nodes];
-    let listed = installed.kubectl(listed).ok();
-    listed
-        .lines()
-        .filter(|it| !it.is_empty() && *it != besides)
-        .count()
+    let mut found = BTreeMap::new();
+    for node in installed.kubectl(listed).ok().lines() {
+        *found.entry(node.to_owned()).or_default() += 1;
+    }
+    found
+}
+
+/// How many Pods of a namespace run, and not on this node.
+fn running(installed: &Installed, namespace: &str, besides: &str) -> usize {
+    let nodes = nodes_of(installed, namespace).into_iter();
+    let elsewhere = nodes.filter(|(node, _)| node != besides);
+    elsewhere.map(|(_, pods)| pods).sum()
 }
 
 /// Waits until so many Pods run, and none on this node.
@@ -133,6 +140,8 @@ fn drained(cluster: &Cluster, workloads: usize) {
     let pods = workloads * EACH;
     all_run(installed, pods, "");
     installed.install();
+    // The nodes have no zones.
+    assert_eq!(nodes_of(installed, NAMESPACE).len(), 3);
     let policy = installed.policy(&[SHOP, EARLIER]);
     installed.apply(Person::Grace, &policy).ok();
     let another = deployment("another".to_owned()).to_string();
