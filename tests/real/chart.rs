@@ -363,6 +363,25 @@ fn upgrade_and_rollback_keep_the_webhooks_that_the_gate_wrote_and_upgrade_the_de
 }
 
 #[test]
+fn a_forced_upgrade_is_refused_before_it_takes_the_webhooks_away_and_a_plain_one_goes_on() {
+    let installed = Installed::new();
+    installed.fill_in();
+    let written = installed.webhooks();
+    let chart = chart();
+    let upgrade = ["upgrade", NAMESPACE, &chart, "--reuse-values"];
+    let forced = [&upgrade[..], &["--force"]].concat();
+    let said = installed.helm(&installed.grace, &forced).refused();
+    assert!(said.contains("take all `webhooks` away"), "{said}");
+    assert_eq!(installed.webhooks(), written);
+    let empty = json!({"webhooks": []}).to_string();
+    let patch = ["patch", CONFIGURATIONS, "promotion-gate", "--type=merge"];
+    let patch = patch.into_iter().chain(["--patch", &empty]);
+    installed.plane.kubectl_by("grace", patch, "").refused();
+    installed.helm(&installed.grace, &upgrade).ok();
+    assert_eq!(installed.webhooks(), written);
+}
+
+#[test]
 fn uninstallation_takes_the_webhooks_away_first_and_leaves_policies_and_records() {
     let installed = Installed::new();
     installed.fill_in();

@@ -221,11 +221,7 @@ impl<'a> Shop<'a> {
     }
 
     pub fn pod(&self, name: &str, image: &Image) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": self.name, "labels": {"app": name}},
-            "spec": {"containers": [{"name": "main", "image": image}]},
-        })
+        pod(&self.name, name, image)
     }
 
     /// A Deployment, StatefulSet, DaemonSet … with a template of this image.
@@ -367,7 +363,15 @@ impl<'a> Shop<'a> {
     }
 }
 
-pub fn template(app: &str, image: &Image) -> Value {
+pub fn pod(namespace: &str, name: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {"containers": [{"name": "main", "image": image}]},
+    })
+}
+
+pub fn template(app: &str, image: &str) -> Value {
     json!({
         "metadata": {"labels": {"app": app}},
         "spec": {"containers": [{"name": "main", "image": image}]},

@@ -9,6 +9,7 @@ mod forgery;
 mod governance;
 mod helm;
 mod load;
+mod operation;
 mod outage;
 mod records;
 mod rollouts;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Scenario> {
         flux::scenarios(),
         chain::scenarios(),
         argo_cd::scenarios(),
+        operation::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);
