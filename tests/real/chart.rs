@@ -18,7 +18,7 @@ const GUARDED: &str = "only governors may change the webhook configuration";
 const OF_OTHERS: [&str; 2] = ["cert-manager.io/v1", "monitoring.coreos.com/v1"];
 
 /// Sets of options of the chart, and what each adds or leaves out: a kind and how many of it.
-const OPTIONS: [(&str, &str, usize); 10] = [
+const OPTIONS: [(&str, &str, usize); 11] = [
     (
         "replicas=1,auditOnly=true",
         "ValidatingWebhookConfiguration",
@@ -27,6 +27,11 @@ const OPTIONS: [(&str, &str, usize); 10] = [
     (
         "auditNamespaces={lab,play}",
         "ValidatingWebhookConfiguration",
+        1,
+    ),
+    (
+        "hostNetwork=true,listenAddress=[::],ports.webhook=10260,ports.probes=10261",
+        "Deployment",
         1,
     ),
     ("certificates.mode=certManager", "Certificate", 2),
@@ -214,6 +219,8 @@ fn mistyped_and_impossible_values_are_refused() {
             "webhook.create: `selfManaged`",
         ),
         ("auditNamespaces={A}", "auditNamespaces/0"),
+        ("ports.webhook=443", "/ports/webhook"),
+        ("listenAddress=::", "/listenAddress"),
         (
             "webhook.infrastructureNamespaces={A}",
             "infrastructureNamespaces/0",

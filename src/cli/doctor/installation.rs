@@ -97,7 +97,11 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
     report.find_any(&checks::DRAINS_BLOCKED, blocking.collect());
 
     let mut networks = found.networks.iter();
-    let is_limited = networks.any(|network| limits(network, labels));
+    let template = deployment.spec.as_ref().map(|it| &it.template);
+    let pods = template.and_then(|it| it.spec.as_ref());
+    // No NetworkPolicy is about Pods in the network of their node.
+    let in_pod_network = pods.is_none_or(|it| it.host_network != Some(true));
+    let is_limited = in_pod_network && networks.any(|network| limits(network, labels));
     if !is_limited && !has(&arguments(deployment), "--client-ca") {
         let about = format!(
             "no NetworkPolicy of `{namespace}` limits who reaches its Pods, and it asks for no client certificate"
@@ -249,7 +253,10 @@ mod tests {
     #[test]
     fn each_hole_in_the_installation_is_found() {
         type Change = fn(&mut [Value; 4]);
-        let holes: [(&str, Change); 9] = [
+        let holes: [(&str, Change); 10] = [
+            ("port-open", |[_, it, ..]| {
+                it["spec"]["template"]["spec"]["hostNetwork"] = json!(true)
+            }),
             ("namespaces-audited", |[_, it, ..]| {
                 let container = &mut it["spec"]["template"]["spec"]["containers"][0];
                 container["args"]
