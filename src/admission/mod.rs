@@ -32,7 +32,7 @@ pub use kinds::{KindOfTable, kinds, plural, running_kinds, version};
 pub use manifest::{Manifests, understand_manifest};
 pub use parent::parent;
 pub use referring::{Referring, follow, referred};
-pub use registration::{Endpoint, Registration};
+pub use registration::{Audited, Endpoint, Registration};
 pub use request::{
     Malformed, NotOurs, Request, Understood, VERSION, changed_object, uid, understand,
 };

@@ -20,6 +20,7 @@
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
+mod counted;
 mod duties;
 mod emergencies;
 mod entry;
