@@ -1,5 +1,7 @@
 //! An emergency change that is declared with the command `emergency` and agreed to with cosign, and the reverse.
 
+mod outcomes;
+
 use serde_json::{Value, json};
 
 use crate::approve::{People, build, gate};
