@@ -1,5 +1,6 @@
 //! An emergency change that is declared with the command `emergency` and agreed to with cosign, and the reverse.
 
+mod on_call;
 mod outcomes;
 
 use serde_json::{Value, json};
