@@ -62,7 +62,11 @@ impl Night {
     fn types(&self, typed: &str, who: Option<&str>) -> Ran {
         let program = Path::new(BINARY).parent().unwrap().display().to_string();
         let path = format!("{program}:{}", env::var("PATH").unwrap_or_default());
-        let mut flags = "--config gate.yaml".to_owned();
+        // The commands that the program prints name the configuration already.
+        let mut flags = match typed.contains("--config") {
+            true => String::new(),
+            false => "--config gate.yaml".to_owned(),
+        };
         if let Some(who) = who {
             let token = self.sigstore.issuer.token(&format!("{who}@example.com"));
             let signs = format!(" --signing-config signing.json --yes --identity-token {token}");
