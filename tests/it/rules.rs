@@ -312,6 +312,7 @@ fn run(rule: &str, case: &Case) -> (String, String) {
             environment: kept.environment.clone().unwrap_or("production".to_owned()),
             namespace: None,
             emergency: None,
+            is_closure: false,
             person: kept.by.clone(),
             at: promotion.at - kept.ago.duration(),
             reason: None,

@@ -97,6 +97,7 @@ impl SuiteReader<'_> {
                     environment: environment.clone(),
                     namespace: None,
                     emergency: None,
+                    is_closure: false,
                     person: given.by.clone(),
                     at: before.unwrap_or(at),
                     reason: given.reason.clone(),

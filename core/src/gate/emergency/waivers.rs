@@ -84,7 +84,7 @@ impl<'a> Waivers<'a> {
         })?
     }
 
-    /// The rejections that a policy's emergency changes are denied by and that the cluster does not keep yet.
+    /// The rejections and closures that a policy's emergency changes are denied by and that the cluster does not keep yet.
     pub(in crate::gate) fn to_keep(&self, policy: &Policy) -> EvidenceToKeep {
         let mut kept = EvidenceToKeep::default();
         let world = self.governing.world;
@@ -112,7 +112,9 @@ impl<'a> Waivers<'a> {
                 people,
                 authors: &authors,
             };
-            let new = words.to_keep().into_iter();
+            let closures = words.closures_to_keep().into_iter();
+            let closures = closures.map(|closure| (closure, true));
+            let new = words.to_keep().into_iter().chain(closures);
             let new = new.filter(|(rejection, is_timed)| {
                 !world.keeps_rejection(&subject.digest, rejection, *is_timed)
             });

@@ -57,8 +57,8 @@ pub use vulnerabilities::Vulnerabilities;
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
     Approval, Authors, REJECTED, Scoped, Seating, UNWAIVABLE, found_person, is_entitled,
-    kept_rejections, kept_unreadable, people_of, person, rejection_to_keep, scopes_include,
-    seats_of, unread_authors, validate_from, verified_times, witnessed, witnesses,
+    kept_closures, kept_rejections, kept_unreadable, people_of, person, rejection_to_keep,
+    scopes_include, seats_of, unread_authors, validate_from, verified_times, witnessed, witnesses,
 };
 use check::OF_EVIDENCE;
 pub(super) use check::{EVIDENCE_UNAVAILABLE, listed, minute, readable, unread_that_could_hurt};

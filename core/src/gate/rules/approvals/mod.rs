@@ -50,7 +50,7 @@ pub(in crate::gate) use place::{Scoped, scopes_include};
 pub(in crate::gate) use seating::{Seating, validate_from};
 use votes::Votes;
 pub(in crate::gate) use votes::{
-    Approval, found_person, is_entitled, kept_rejections, person, rejection_to_keep, seats_of,
+    Approval, found_person, is_entitled, kept_closures, kept_rejections, person, rejection_to_keep, seats_of,
     verified_times, witnessed,
 };
 
