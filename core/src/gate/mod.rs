@@ -4,6 +4,7 @@ mod age;
 mod controllers;
 mod coverage;
 mod distinct;
+mod effort;
 mod emergency;
 mod evidence;
 mod finding;
@@ -37,6 +38,7 @@ mod world;
 
 pub use age::Age;
 pub use controllers::GroupKind;
+pub use effort::can_take_long;
 pub use emergency::{
     CountedReview, EmergencyOutlook, EmergencyParticipants, EmergencyPolicy, EmergencyStatement,
     EmergencyUse, EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{Needs, Requirement};
 use crate::attest::unaccepted::TOO_LARGE;
 use crate::attest::{Origin, Signer, VerifiedStatement};
+use crate::expression::Work;
 use crate::gate::evidence::{
     Collected, Effect, Form, ImageEvidence, Subject, UnacceptedEvidence, Unavailability,
 };
@@ -71,6 +72,8 @@ pub struct ImageCheck<'a> {
     pub last_listed: Option<Duration>,
     /// An index that lists the image as one of its platforms, if one is known.
     pub parent_index: Option<&'a Digest>,
+    /// The work that an expression of the requirement may take.
+    pub work: Work,
 }
 
 /// The input of a workload rule.
@@ -82,6 +85,8 @@ pub struct WorkloadCheck<'a> {
     pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
+    /// The work that an expression of the requirement may take.
+    pub work: Work,
 }
 
 impl ImageCheck<'_> {

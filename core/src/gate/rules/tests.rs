@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::check::readable;
+use crate::expression::{COMPILED, MAXIMUM_OF_JUDGEMENT, SPENT};
 use crate::gate::finding::Outcome;
 use crate::gate::{
     Age, Change, ChangeEffect, ChangedObject, Collected, Decision, Digest, Enforcement, Evidence,
@@ -345,4 +346,49 @@ fn change_control_is_not_judged_for_upkeep() {
     }
     let activation = judged(ChangeKind::Activation, "web");
     assert_eq!(activation, [(Outcome::Fail, "closed")]);
+}
+
+/// What a policy with many expressions over the images of a Deployment decides.
+fn of_expressions(rule: &str, requirements: usize, images: usize) -> Vec<(Outcome, &'static str)> {
+    let policy = policy(json!({"expression": {"rule": rule}}));
+    let policy = Policy {
+        requirements: vec![policy.requirements[0].clone(); requirements],
+        ..policy
+    };
+    let promotion = promotion(ChangeKind::Deploy, "web", &vec![INDEX; images]);
+    let mut findings = findings(policy, &promotion, &Evidence::default());
+    findings.retain(|(_, reason)| reason.starts_with("expression"));
+    findings
+}
+
+#[test]
+fn the_largest_policy_over_the_largest_workload_ends_within_the_work_of_one_judgement() {
+    let burning = "images.all(a, images.all(b, images.all(c, a.image + b.image + c.image != '')))";
+    SPENT.set(0);
+    let findings = of_expressions(burning, 64, 500);
+    assert_eq!(
+        findings,
+        [(Outcome::Undecided, "expression-not-evaluated"); 64]
+    );
+    let spent = SPENT.get();
+    let most = MAXIMUM_OF_JUDGEMENT;
+    assert!((most / 2..=most).contains(&spent), "{spent} of {most}");
+    // One of them alone, and many that do little, are evaluated.
+    let passes = (Outcome::Pass, "expression-true");
+    assert_eq!(of_expressions("images.all(a, a.tag == '')", 1, 0), [passes]);
+    let little = of_expressions("images.all(a, a.image != '')", 64, 500);
+    assert_eq!(little, [passes; 64]);
+}
+
+#[test]
+fn an_expression_is_compiled_when_its_policy_is_read_and_never_again() {
+    COMPILED.set(0);
+    let policy = policy(json!({"expression": {"rule": "workload.name.matches('^w')"}}));
+    assert_eq!(COMPILED.get(), 1);
+    let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX]);
+    for _ in 0..3 {
+        let findings = findings(policy.clone(), &promotion, &Evidence::default());
+        assert_eq!(findings[0], (Outcome::Pass, "expression-true"));
+    }
+    assert_eq!(COMPILED.get(), 1);
 }
