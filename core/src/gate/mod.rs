@@ -80,7 +80,7 @@ pub use promotion::{
     Promotion, Role, UnreadableField, Workload,
 };
 pub use prospect::Prospect;
-pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
+pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records, ScanAge};
 pub use rules::{
     ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Approvers, Class, EvidenceUse,
     ListedApproval, ListedWord, Needs, Requirement, RequirementEntry, RuleManual, command_line,
