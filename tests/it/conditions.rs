@@ -147,15 +147,18 @@ fn many_expressions_over_many_images_share_the_work_of_one_judgement() {
 
 #[test]
 fn a_judgement_that_can_take_long_is_known_before() {
-    let can_take_long = |requirements: Vec<Value>, containers: usize, predicate: Value| {
+    let long_about = |requirements: Vec<Value>, containers: usize, attached: Attached| {
         let spec = json!({"requirements": requirements, "tags": "Resolve", "uncovered": "Allow"});
         let snapshot = snapshot(vec![FACTS.policy("p", &spec)]);
-        let (promotion, evidence) = change(containers, &[tested(predicate)]);
+        let (promotion, evidence) = change(containers, &[attached]);
         gate::can_take_long(
             &promotion,
             &evidence,
             &snapshot.governing(&promotion.change),
         )
+    };
+    let can_take_long = |requirements: Vec<Value>, containers: usize, predicate: Value| {
+        long_about(requirements, containers, tested(predicate))
     };
     let small = || json!({"list": [1, 2]});
     let large = || json!({"text": "a".repeat(70_000)});
@@ -171,6 +174,38 @@ fn a_judgement_that_can_take_long_is_known_before() {
         can_take_long(vec![of_object; 17], 1, small()),
         "many expressions"
     );
+    // Findings and packages count one by one.
+    let time = "2026-11-01T00:00:00Z";
+    let scan = |count: usize| {
+        let result = vec![json!({"id": "CVE-1"}); count];
+        let metadata = json!({"scanStartedOn": time, "scanFinishedOn": time});
+        json!({"scanner": {"uri": "https://s.example", "result": result}, "metadata": metadata})
+    };
+    let bill = |count: usize| {
+        let component = json!({"type": "library", "name": "a", "purl": "pkg:npm/a@1"});
+        json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": vec![component; count]})
+    };
+    let vex = |count: usize| {
+        let statement = json!({"vulnerability": {"name": "CVE-1"}, "status": "fixed"});
+        json!({"@context": "https://openvex.dev/ns/v0.2.0", "timestamp": time, "statements": vec![statement; count]})
+    };
+    for (kind, few, many) in [
+        (
+            "https://in-toto.io/attestation/vulns/v0.2",
+            scan(1000),
+            scan(1001),
+        ),
+        ("https://cyclonedx.org/bom", bill(1000), bill(1001)),
+        ("https://openvex.dev/ns", vex(1000), vex(1001)),
+    ] {
+        for (predicate, expected) in [(few, false), (many, true)] {
+            let attached = Attached {
+                statement: Some((kind.to_owned(), predicate)),
+                ..tested(Value::Null)
+            };
+            assert_eq!(long_about(one(), 1, attached), expected, "{kind}");
+        }
+    }
 }
 
 #[test]

@@ -392,3 +392,91 @@ fn an_expression_is_compiled_when_its_policy_is_read_and_never_again() {
     }
     assert_eq!(COMPILED.get(), 1);
 }
+
+#[test]
+fn an_entry_that_nothing_or_everything_can_meet_is_refused() {
+    let signed_by =
+        || json!({"keyless": {"issuer": "https://i.example", "identity": "a@example.com"}});
+    let exception =
+        |id: &str, reason: &str, until: &str| json!([{"id": id, "reason": reason, "until": until}]);
+    let vulnerabilities = |field: &str, value: serde_json::Value| {
+        let mut entry = json!({"maximumSeverity": "Low", "signedBy": signed_by()});
+        entry[field] = value;
+        json!({ "vulnerabilities": entry })
+    };
+    let sbom = |field: &str, value: serde_json::Value| {
+        let mut entry = json!({"signedBy": signed_by()});
+        entry[field] = value;
+        json!({ "sbom": entry })
+    };
+    let summary = |field: &str, value: serde_json::Value| {
+        let mut entry =
+            json!({"verifiers": [{"id": "https://v.example", "signedBy": signed_by()}]});
+        entry[field] = value;
+        json!({ "verificationSummary": entry })
+    };
+    let many = |pattern: &str, count: usize| {
+        let each = (0..count).map(|number| format!("pkg:npm/a{number}{pattern}"));
+        json!(each.collect::<Vec<_>>())
+    };
+    let exceptions = vec![exception("CVE-1", "r", "2026-12-31")[0].clone(); 1001];
+    let exactly = vec![exception("CVE-1", "r", "2026-12-31")[0].clone(); 1000];
+    for (entry, expected) in [
+        (
+            vulnerabilities("scanners", json!([])),
+            "`scanners` is empty",
+        ),
+        (
+            vulnerabilities("scanners", json!(["trivy", " "])),
+            "`scanners` has an empty name",
+        ),
+        (
+            vulnerabilities("exceptions", json!(exceptions)),
+            "more than 1000 entries",
+        ),
+        (
+            vulnerabilities("exceptions", exception(" ", "r", "2026-12-31")),
+            "empty `id` or `reason`",
+        ),
+        (
+            vulnerabilities("exceptions", exception("CVE-1", " ", "2026-12-31")),
+            "empty `id` or `reason`",
+        ),
+        (vulnerabilities("exceptions", json!(exactly)), ""),
+        (sbom("formats", json!([])), "`formats` is empty"),
+        (sbom("denied", many("", 1001)), "patterns"),
+        (sbom("denied", many("*", 101)), "with `*` in the name"),
+        (sbom("denied", many("", 1000)), ""),
+        (sbom("denied", many("*", 100)), ""),
+        (summary("verifiers", json!([])), "`verifiers` is empty"),
+        (summary("levels", json!([])), "`levels` is empty"),
+        (
+            summary("policies", json!([{}])),
+            "neither `uri` nor `digest`",
+        ),
+        (
+            summary("policies", json!([{"digest": "abc"}])),
+            "is not a digest",
+        ),
+        (summary("policies", json!([{"digest": "sha256:abc"}])), ""),
+        (
+            json!({"expression": {"rule": "now == now", "message": " "}}),
+            "`message` is empty",
+        ),
+        (
+            json!({"expression": {"rule": "now == now", "message": "wait"}}),
+            "",
+        ),
+    ] {
+        let read: RequirementEntry = serde_json::from_value(entry.clone()).unwrap();
+        match Requirement::try_from(read) {
+            Ok(_) => assert_eq!(expected, "", "{entry}"),
+            Err((_, why)) => assert!(!expected.is_empty() && why.contains(expected), "{why}"),
+        }
+    }
+    for level in ["", "LEVEL 3", "SLSA_BUILD_LEVEL_3\n"] {
+        let read = serde_json::from_value::<RequirementEntry>(summary("levels", json!([level])));
+        let why = read.unwrap_err().to_string();
+        assert!(why.contains("is not a level"), "{why}");
+    }
+}
