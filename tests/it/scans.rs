@@ -248,7 +248,7 @@ async fn a_statement_with_more_subjects_than_are_read_is_undecided_and_says_why(
         let mut findings = review.verdict.policies()[0].findings().iter();
         let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
         let is_named =
-            finding.detail.contains("[too-large]") && finding.detail.contains("subjects");
+            finding.detail.contains("(too-large)") && finding.detail.contains("subjects");
         assert_eq!(is_named, count > 1024, "{}", finding.detail);
     }
 }
