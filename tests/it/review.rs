@@ -89,7 +89,8 @@ async fn a_judgement_that_can_take_long_leaves_the_thread_that_serves_requests()
         let gate = Gate::new(FACTS.policy("p", &spec));
         let mut review = pin!(gate.review(&[]));
         // Nothing has to be read. So only a judgement elsewhere makes the review wait.
-        let (was_at_once, review) = match futures::poll!(review.as_mut()) {
+        let polled = futures::poll!(review.as_mut());
+        let (was_at_once, review) = match polled {
             Poll::Ready(review) => (true, review),
             Poll::Pending => (false, review.await),
         };
