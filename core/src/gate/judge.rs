@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
+use super::effort::evaluations;
 use super::emergency::Waivers;
 use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
@@ -17,6 +18,7 @@ use super::rules::{
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use super::world::{EvidenceToKeep, Governors, World};
+use crate::expression::Work;
 use crate::reason::{Reason, reasons};
 
 reasons! {
@@ -156,6 +158,7 @@ const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-inject
 /// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
 /// so does a case for which no rule is written.
 pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
+    let work = Work::share_of(evaluations(promotion, evidence, governing));
     // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
     let images: Vec<_> = promotion
         .images()
@@ -163,6 +166,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .map(|(at, (image, pin))| ImageUnderReview {
             records: promotion.records_of(at),
             is_injected: promotion.is_injected(at),
+            work: work.clone(),
             ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
         })
         .collect();
@@ -175,7 +179,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             PolicyFindings {
                 policy,
                 certainty: *certainty,
-                workload: findings_for_workload(promotion, governing, policy),
+                workload: findings_for_workload(promotion, governing, policy, &work),
                 images: each
                     .map(|image| image.findings_for(policy, &entries))
                     .collect(),
@@ -276,6 +280,7 @@ fn findings_for_workload(
     promotion: &Promotion,
     governing: &Governing<'_>,
     policy: &Policy,
+    work: &Work,
 ) -> Vec<Finding> {
     let change = &promotion.change;
     let unreadable = change.unreadable.iter().map(|unreadable| {
@@ -287,6 +292,7 @@ fn findings_for_workload(
         promotion,
         policy,
         world: governing.world,
+        work: work.clone(),
     };
     let requirements = policy.requirements.iter().enumerate();
     let required = requirements.filter_map(|(index, named)| {
@@ -373,6 +379,8 @@ struct ImageUnderReview<'a> {
     records: Option<&'a ImageRecords>,
     /// Whether an injector added the image.
     is_injected: bool,
+    /// The work that each expression may take.
+    work: Work,
     target: Target,
     /// The subject of the image's evidence, if its digest is known.
     subject: Option<Subject>,
@@ -396,6 +404,7 @@ impl<'a> ImageUnderReview<'a> {
             pin,
             records: None,
             is_injected: false,
+            work: Work::default(),
             target: Target::Image(Arc::new(ImageTarget {
                 field: image.field.clone(),
                 written: image.reference.as_written().to_owned(),
@@ -541,6 +550,7 @@ impl<'a> ImageUnderReview<'a> {
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
+            work: self.work.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
 use super::signed::{ChangeAuthors, SignedWords, governors};
 use crate::attest::predicate::Predicate;
+use crate::expression::Work;
 use crate::gate::evidence::{Effect, Evidence, Subject};
 use crate::gate::finding::{Finding, Outcome, Target};
 use crate::gate::needs::ImageNeeds;
@@ -224,6 +225,7 @@ impl<'a> Waivers<'a> {
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: None,
+            work: Work::default(),
         })
     }
 

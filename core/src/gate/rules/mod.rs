@@ -83,6 +83,11 @@ pub trait Rule {
         Vec::new()
     }
 
+    /// How deep the loops of the expression are nested that the rule evaluates; `None` for a rule without an expression.
+    fn loops(&self) -> Option<usize> {
+        None
+    }
+
     /// Checks the requirement against the rest of its policy.
     ///
     /// # Errors
@@ -421,6 +426,11 @@ impl Requirement {
     /// See `Rule::warnings`.
     pub fn warnings(&self) -> Vec<String> {
         self.rule().warnings()
+    }
+
+    /// See `Rule::loops`.
+    pub fn loops(&self) -> Option<usize> {
+        self.rule().loops()
     }
 
     /// See `Rule::fits`.
