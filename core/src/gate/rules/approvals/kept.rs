@@ -1,0 +1,60 @@
+//! Rejections that the cluster keeps.
+
+use jiff::Timestamp;
+
+use super::{ImageCheck, ScopeName};
+use crate::attest::predicate;
+use crate::gate::people::{People, Person};
+use crate::gate::world::KeptRejection;
+
+/// A rejection as the cluster keeps it, with the namespace that it is limited to, and whether its time is verified. One with an unknown
+/// scope is not kept.
+pub(in crate::gate) fn rejection_to_keep(
+    said: &predicate::Approval,
+    person: &Person,
+    latest: Option<Timestamp>,
+    check: &ImageCheck<'_>,
+) -> Option<(KeptRejection, bool)> {
+    let scopes = said.scopes.iter();
+    let mut scopes = scopes.map(|(name, value)| (ScopeName::parse(name), value));
+    let namespace = scopes
+        .clone()
+        .find(|(scope, _)| *scope == Some(ScopeName::Namespace));
+    let kept = KeptRejection {
+        name: String::new(),
+        environment: said.environment.clone(),
+        namespace: namespace.map(|(_, namespace)| namespace.clone()),
+        emergency: said.emergency.clone(),
+        person: person.name.clone(),
+        at: latest.unwrap_or(check.promotion.at),
+        reason: said.reason.clone(),
+    };
+    scopes
+        .all(|(scope, _)| scope.is_some())
+        .then_some((kept, latest.is_some()))
+}
+
+/// The rejections of the digest, and of emergency changes of it, for the policy's environment that are kept in the cluster, by people
+/// of the directory.
+pub(in crate::gate) fn kept_rejections<'a>(
+    check: &ImageCheck<'a>,
+    people: &'a People,
+) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
+    let digest = check.subject.map(|subject| &subject.digest);
+    let kept = digest.and_then(|digest| check.world.rejections.get(digest));
+    let environment = check.policy.environment.as_ref();
+    let namespace = check.promotion.change.workload.namespace.as_ref();
+    let here = kept.into_iter().flatten().filter(move |kept| {
+        let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
+        is_here && Some(&kept.environment) == environment
+    });
+    here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
+}
+
+/// Those of the digest in general.
+pub(super) fn kept_of_digest<'a>(
+    check: &ImageCheck<'a>,
+    people: &'a People,
+) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
+    kept_rejections(check, people).filter(|(kept, _)| kept.emergency.is_none())
+}
