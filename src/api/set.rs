@@ -89,7 +89,7 @@ impl PolicySet {
             let approving = people.map(|people| governors.who_approve(&self.policies, people));
             for found in approving.into_iter().flatten() {
                 let message = format!(
-                    "the governor `{}` is the person `{}`, who approves {} for the policy `{}`; whoever can change what the gate decides by must not approve: remove one of the two",
+                    "the governor `{}` is the person `{}`, who approves {} for the policy `{}`; a person who can change what the gate decides by must not approve: remove one of the two",
                     found.user, found.person, found.seat, found.policy
                 );
                 let at = settings.place_of(&here.key("users"), &found.user);
