@@ -128,7 +128,7 @@ pub fn uid(body: &[u8]) -> Option<String> {
 /// Understands the body of a request. `trusted` are the controllers that are trusted besides the built-in ones.
 ///
 /// # Errors
-/// What is wrong with a body that is no `AdmissionReview` v1.
+/// What is wrong with a body that is not an `AdmissionReview` v1.
 pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request, Malformed> {
     let refused = |why: String| Malformed {
         uid: uid(body),
@@ -338,7 +338,7 @@ impl WireRequest {
             let number = scale.pointer("/spec/replicas").map(Value::as_i64);
             number.unwrap_or(Some(0))
         };
-        // What is no number counts as one that starts something.
+        // A value that is not a number counts as one that starts something.
         let before = replicas(&self.old_object).unwrap_or(0);
         let after = replicas(&self.object).unwrap_or(i64::MAX);
         if after <= before.max(0) || before > 0 && !kind.is_partitioned() {

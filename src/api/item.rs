@@ -51,7 +51,7 @@ pub enum Item {
     EmergencyChange,
 }
 
-/// The schema that documents of a kind are checked against; `None` for a kind that is no resource.
+/// The schema that documents of a kind are checked against; `None` for a kind that is not a resource.
 pub fn schema_of(kind: Kind) -> Option<Schema> {
     Some(match kind {
         Kind::PromotionPolicy => schema_for!(Resource<PromotionPolicySpec>),

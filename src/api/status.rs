@@ -7,7 +7,7 @@ use super::Kind;
 /// The most windows of a feed in a status.
 pub const MAXIMUM_FEED_WINDOWS: usize = 500;
 
-/// The schema of the status of a kind; `None` for a kind that is no document.
+/// The schema of the status of a kind; `None` for a kind that is not a document.
 pub(super) fn status(kind: &str) -> Option<Value> {
     Kind::ALL.iter().find(|known| known.name() == kind)?;
     let mut schema = json!({

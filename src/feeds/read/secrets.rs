@@ -13,7 +13,7 @@ use crate::files::read_regular_file;
 
 /// The most bytes of a file with a URL or a token.
 const SECRET_BYTES: u64 = 16 << 10;
-/// Shorter parts of a URL are no secrets.
+/// The fewest bytes of a part of a URL that counts as secret.
 const SECRET: usize = 4;
 
 /// A URL in a document, which is not secret.
