@@ -122,7 +122,7 @@ struct Statement {
     #[schemars(with = "Option<String>")]
     valid_until: Option<Timestamp>,
     scopes: BTreeMap<String, String>,
-    /// What the person was told denies the image, and approved all the same (`approve --anyway`).
+    /// The rules that denied the image when the person approved it all the same (`approve --anyway`).
     despite: Vec<String>,
     /// Whether it counts: an approval for a seat, a rejection against the image.
     counts: bool,

@@ -145,7 +145,7 @@ pub async fn serve(
         stopped.clone(),
     )));
 
-    // 4. Requests, until it is told to stop.
+    // 4. Requests, until the signal to stop.
     let webhook = Arc::new(Webhook::new(
         sources,
         collector,

@@ -12,7 +12,7 @@
 //! * `owed` — the reviews of emergency changes that are owed
 //! * `once` — the same for a command, which reads its sources once
 //! * `watches` — what is watched in the cluster
-//! * `report` — what operators are told
+//! * `report` — messages to operators
 
 mod documents;
 mod once;

@@ -127,7 +127,7 @@ impl Authors {
     }
 
     /// The commits whose authors are known, as the end of a sentence; empty without a change record. Without release records,
-    /// which commit ran before is not known, so that the first commit is told and not checked.
+    /// which commit ran before is not known, so that the first commit is reported and not checked.
     pub(super) fn covered(&self) -> String {
         match self.ranges.is_empty() {
             true => String::new(),

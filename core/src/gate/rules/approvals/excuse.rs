@@ -1,6 +1,6 @@
 //! Why an approval does not count.
 
-/// Why an approval does not count. Of several, the one with the greatest step is told.
+/// Why an approval does not count. Of several, the one with the greatest step is reported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::gate) struct Excuse {
     pub(super) step: Step,

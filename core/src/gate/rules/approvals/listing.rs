@@ -59,7 +59,7 @@ pub enum ListedWord {
         valid_until: Option<Timestamp>,
         /// Where it counts.
         scopes: BTreeMap<String, String>,
-        /// What the person was told denies the image, and approved all the same.
+        /// The rules that denied the image when the person approved it all the same.
         despite: Vec<String>,
     },
     /// This version cannot read it.

@@ -124,7 +124,7 @@ impl<'a> Votes<'a> {
 
     fn excuse(&mut self, who: String, excuse: Excuse) {
         let known = self.excuses.entry(who).or_insert_with(|| excuse.clone());
-        // Of equal steps the smaller text is told, so that the order of the evidence does not matter.
+        // Of equal steps the smaller text is reported, so that the order of the evidence does not matter.
         if (excuse.step, &known.why) > (known.step, &excuse.why) {
             *known = excuse;
         }
