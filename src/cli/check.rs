@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -110,11 +110,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = report(&reviews, &input, not_asked, &inputs.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
-        Output::Json => write_output!(
-            "{}\n",
-            serde_json::to_string_pretty(&report)
-                .context("the report cannot be written as JSON")?
-        ),
+        Output::Json => write_json(&report)?,
         Output::Sarif => write_json(&sarif(&report))?,
     }
     Ok(exit_code(&report))

@@ -155,3 +155,11 @@ fn block_on(run: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Resu
         .context("the asynchronous runtime does not start")?
         .block_on(run)
 }
+
+/// The arguments of one command, as a command line gives them.
+#[cfg(test)]
+fn parsed<A: clap::Args>(line: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("promotion-gate"));
+    let line = ["promotion-gate"].iter().chain(line);
+    A::from_arg_matches(&command.try_get_matches_from(line)?)
+}
