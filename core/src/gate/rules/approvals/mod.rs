@@ -5,7 +5,7 @@
 //! * `seating`: who may fill the seats of the policy, and who fills them
 //! * `votes`: what people of the directory signed about the digest; `vote`: one statement, and whether it counts; `excuse`: why not
 //! * `kept`: rejections that the cluster keeps
-//! * `authors`: who wrote or started the change
+//! * `authors`: who wrote or started the change; `change_record`: one record of that
 //! * `listing`: the same statements, as people read them
 //! * `place`: whether a statement is about this environment and this workload
 //! * `outlook`: what an approval that is not given yet would do
@@ -13,6 +13,7 @@
 
 mod approving;
 mod authors;
+mod change_record;
 mod excuse;
 mod judgement;
 mod kept;
