@@ -6,6 +6,7 @@ mod out;
 mod approvals;
 mod approve;
 mod attest;
+mod changes;
 mod check;
 mod cluster;
 mod completions;
