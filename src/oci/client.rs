@@ -2,7 +2,7 @@
 
 mod attached;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::error::excerpt;
 use super::transport::{Call, Sent, Transport};
 use super::{
     Attached, ClientOptions, Descriptor, ErrorKind, Manifest, Reference, Registry, RegistryError,
-    Repository, Via, is_repository_name, media_type, tag_about,
+    Repository, Via, is_repository_name, tag_about,
 };
 use crate::metrics::failed_to_read;
 use attached::LookUp;
