@@ -289,6 +289,7 @@ fn compared(existing: &Value, new: &Value) -> Known {
         "environment",
         "namespace",
         "emergency",
+        "closure",
         "person",
         "identities",
     ];
@@ -558,6 +559,10 @@ mod tests {
         of_emergency["emergency"] = json!("sha256:e");
         assert_eq!(compared(&of_emergency, &new), Known::Other);
         assert_eq!(compared(&new, &of_emergency), Known::Other);
+        let mut closure = of_emergency.clone();
+        closure["closure"] = json!(true);
+        assert_eq!(compared(&of_emergency, &closure), Known::Other);
+        assert_eq!(compared(&closure, &closure), Known::Same);
         // Somebody took the name for a rejection of their own.
         assert_eq!(compared(&spec("eve", late), &new), Known::Other);
         assert_eq!(compared(&Value::Null, &new), Known::Other);

@@ -2,20 +2,23 @@
 //! follows from that. The webhook and the CLI call this, and nothing else decides.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::resume_unwind;
+use std::sync::{Arc, LazyLock};
 
 use futures::FutureExt as _;
 use futures::future::join_all;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
     Change, ChangeKind, Collected, Decision, Evidence, Governing, ImageNeeds, IncidentQuestion,
-    Parent, Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, judge,
+    Parent, Pin, Promotion, Records, Snapshot, Subject, Unavailability, Verdict, can_take_long,
+    judge,
 };
 use tokio::time::Instant;
 
-use crate::collect::{Allowance, Collector, Freshness};
+use crate::collect::{Allowance, Collector, Freshness, Gathered};
 use crate::incidents::Incidents;
 use crate::oci::Meter;
+use crate::oci::work::Work;
 use crate::record::{RecordsOnce, ReleaseRecords};
 
 /// What a review may look at.
@@ -107,26 +110,61 @@ async fn reviewed(change: Change, inputs: &ReviewInputs, now: Timestamp) -> Revi
         .gather(&needs, Freshness::FromCache, &mut allowance)
         .await;
     // 4. Judge.
-    let verdict = judge(&promotion, &gathered.evidence, &governing);
-    let Some(since) = revalidate_since(&verdict, inputs, began) else {
-        return Review {
-            promotion,
-            evidence: gathered.evidence,
-            verdict,
-        };
+    let Gathered {
+        evidence,
+        from_cache,
+        asked,
+    } = gathered;
+    let review = judged(promotion, evidence, &governing, &snapshot).await;
+    let Some(since) = revalidate_since(&review.verdict, inputs, began) else {
+        return review;
     };
     // 5. Revalidate: a denial never rests on an older listing from memory, since the image may have been signed meanwhile.
+    let gathered = Gathered {
+        evidence: review.evidence,
+        from_cache,
+        asked,
+    };
+    let promotion = review.promotion;
     let evidence = collector
         .revalidate(&promotion, &needs, gathered, since, &mut allowance)
         .await;
-    let verdict = judge(&promotion, &evidence, &governing);
-    let review = Review {
-        promotion,
-        evidence,
-        verdict,
-    };
+    let review = judged(promotion, evidence, &governing, &snapshot).await;
     // 6. Emergency changes: only a denial that one could waive asks for anything more.
     with_emergencies(review, &governing, &needs, since, &mut allowance, inputs).await
+}
+
+/// The turns of judgements that can take long.
+static LONG_JUDGEMENTS: LazyLock<Work> = LazyLock::new(Work::own);
+
+/// The judgement. One that can take long runs outside of the threads that serve requests, in turns that all reviews share.
+async fn judged(
+    promotion: Promotion,
+    evidence: Evidence,
+    governing: &Governing<'_>,
+    snapshot: &Arc<Snapshot>,
+) -> Review {
+    if !can_take_long(&promotion, &evidence, governing) {
+        let verdict = judge(&promotion, &evidence, governing);
+        return Review {
+            promotion,
+            evidence,
+            verdict,
+        };
+    }
+    let snapshot = Arc::clone(snapshot);
+    let job = move || {
+        let governing = snapshot.governing(&promotion.change);
+        let verdict = judge(&promotion, &evidence, &governing);
+        Review {
+            promotion,
+            evidence,
+            verdict,
+        }
+    };
+    let done = LONG_JUDGEMENTS.turn("", 0, job).await;
+    // The caller answers a panic of a judgement, wherever it ran.
+    done.unwrap_or_else(|| resume_unwind(Box::new("a judgement panicked")))
 }
 
 /// Adds everything that people signed about emergency changes of the images, whatever the verdict, for commands that show it. The verdict
@@ -142,27 +180,23 @@ pub(crate) async fn add_emergencies(review: &mut Review, inputs: &ReviewInputs, 
 
 /// The review with what is known of emergency changes: their statements, and the incidents that they name.
 async fn with_emergencies(
-    review: Review,
+    mut review: Review,
     governing: &Governing<'_>,
     needs: &BTreeMap<Subject, ImageNeeds>,
     since: Instant,
     allowance: &mut Allowance,
     inputs: &ReviewInputs,
 ) -> Review {
-    let Review {
-        promotion,
-        mut evidence,
-        mut verdict,
-    } = review;
-    let more = governing.emergency_needs(&promotion, &verdict, needs);
+    let snapshot = &inputs.snapshot;
+    let more = governing.emergency_needs(&review.promotion, &review.verdict, needs);
     if !more.is_empty() {
         let asked = Freshness::AskedSince(since);
         let gathered = inputs.collector.gather(&more, asked, allowance).await;
-        evidence.add(gathered.evidence);
-        verdict = judge(&promotion, &evidence, governing);
+        review.evidence.add(gathered.evidence);
+        review = judged(review.promotion, review.evidence, governing, snapshot).await;
     }
     // The incidents come last: they are asked about only where nothing else is missing.
-    let questions = verdict.incident_questions();
+    let questions = review.verdict.incident_questions();
     if !questions.is_empty() {
         let asked = questions.into_iter().map(|question| async {
             let answer = match &inputs.incidents {
@@ -178,14 +212,10 @@ async fn with_emergencies(
             };
             (question, answer)
         });
-        evidence.incidents = join_all(asked).await.into_iter().collect();
-        verdict = judge(&promotion, &evidence, governing);
+        review.evidence.incidents = join_all(asked).await.into_iter().collect();
+        review = judged(review.promotion, review.evidence, governing, snapshot).await;
     }
-    Review {
-        promotion,
-        evidence,
-        verdict,
-    }
+    review
 }
 
 /// The change with its digests, what the record says, and its kind, which decides the requirements that apply.

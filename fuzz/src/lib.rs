@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::{
     Approval, ChangeRecord, EmergencyChange, EmergencyClosure, EmergencyReview, MAXIMUM_FINDINGS,
-    MAXIMUM_PACKAGES, SoftwareBill, VerificationSummary, VexDocument, VulnerabilityScan,
+    MAXIMUM_PACKAGES, Predicate, SoftwareBill, VerificationSummary, VexDocument, VulnerabilityScan,
 };
 use promotion_gate_core::attest::{self, Anchor, Material, PublicKey, TrustRoot, Verified};
 use promotion_gate_core::calendar::{
@@ -228,6 +228,34 @@ pub fn incident(bytes: &[u8]) {
     }
 }
 
+/// The predicate of provenance, of each version. It is read alike wherever its type is, and the builder is one that it names.
+pub fn provenance(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if serde_json::from_str::<Value>(&text).is_err() {
+        return;
+    }
+    for kind in [
+        "https://slsa.dev/provenance/v0.2",
+        "https://slsa.dev/provenance/v1",
+    ] {
+        if let Some(Predicate::Provenance(read)) = read_alike(kind, &text) {
+            assert!(text.contains(&read.builder) || text.contains('\\'));
+        }
+    }
+}
+
+/// The predicate of a verification summary. What is read is read again from what is written.
+pub fn verification_summary(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(read) = VerificationSummary::read(&text) {
+        let written = serde_json::to_string(&read).expect("JSON");
+        assert_eq!(VerificationSummary::read(&written).as_ref(), Ok(&read));
+    }
+    if serde_json::from_str::<Value>(&text).is_ok() {
+        read_alike(VerificationSummary::TYPE, &text);
+    }
+}
+
 /// The predicate of a vulnerability scan, of each type. What is read names its scanner, and has no more findings than are read.
 pub fn scan(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -247,7 +275,7 @@ pub fn scan(bytes: &[u8]) {
 }
 
 /// A predicate is read alike whether its type is before or after it.
-fn read_alike(kind: &str, predicate: &str) {
+fn read_alike(kind: &str, predicate: &str) -> Option<Predicate> {
     let hex = NOTARY.image.hex();
     let subject = format!(r#"[{{"digest":{{"sha256":"{hex}"}}}}]"#);
     let begin = r#"{"_type":"https://in-toto.io/Statement/v1","subject":"#;
@@ -256,10 +284,12 @@ fn read_alike(kind: &str, predicate: &str) {
         format!(r#"{begin}{subject},"predicate":{predicate},"predicateType":"{kind}"}}"#),
     ];
     let read = orders.map(|text| match NOTARY.attested(text.as_bytes()) {
-        Some(Verified::Statement(statement)) => Some(format!("{:?}", statement.predicate())),
+        Some(Verified::Statement(statement)) => Some(statement.predicate().clone()),
         _ => None,
     });
-    assert_eq!(read[0], read[1]);
+    let [before, after] = read;
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    before
 }
 
 /// An OpenVEX document. Each statement that is read names a vulnerability.

@@ -35,7 +35,7 @@ pub use kinds::{KindOfTable, kinds, plural, running_kinds, version};
 pub use manifest::{Manifests, understand_manifest};
 pub use parent::parent;
 pub use referring::{follow, referred};
-pub use registration::{Endpoint, Registration};
+pub use registration::{Audited, Endpoint, Registration};
 pub use request::{Malformed, Request, VERSION, uid, understand};
 pub use response::{AdmissionResponse, Respond, denial};
 pub use understood::{NotOurs, Referring, Understood};

@@ -23,6 +23,23 @@ pub enum Endpoint {
     Url(String),
 }
 
+/// Where denials are only recorded, and an answer that does not come lets in.
+#[derive(Clone, Debug, Default)]
+pub struct Audited {
+    /// Everywhere (`--audit-only`).
+    pub everywhere: bool,
+    /// In these namespaces (`--audit-namespace`).
+    pub namespaces: BTreeSet<String>,
+}
+
+impl Audited {
+    /// Whether denials are only recorded in this namespace, or about an object without one.
+    #[must_use]
+    pub fn includes(&self, namespace: Option<&str>) -> bool {
+        self.everywhere || namespace.is_some_and(|it| self.namespaces.contains(it))
+    }
+}
+
 /// What a webhook configuration says besides what it asks about.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -32,7 +49,16 @@ pub struct Registration {
     pub ca_bundle: Option<String>,
     /// The namespaces in which an answer that does not come lets in.
     pub infrastructure: BTreeSet<String>,
+    /// Where denials are only recorded.
+    pub audited: Audited,
 }
+
+/// What becomes of a request without an answer, and how many seconds the API server waits for one.
+type WithoutAnswer = (&'static str, u8);
+const DENY: WithoutAnswer = ("Fail", 10);
+/// An audited namespace is not held up for longer.
+const ADMIT: WithoutAnswer = ("Ignore", 5);
+const ADMIT_SOON: WithoutAnswer = ("Ignore", 3);
 
 const CREATE: &str = "CREATE";
 const UPDATE: &str = "UPDATE";
@@ -49,8 +75,8 @@ type Rule = (
 );
 
 impl Registration {
-    /// The configuration, with two entries: an answer that does not come denies, but not in the namespaces of the infrastructure, so
-    /// that the cluster and the gate can always start.
+    /// The configuration. An answer that does not come denies, with two exceptions, which have entries of their own: in the namespaces of
+    /// the infrastructure, so that the cluster and the gate can always start, and where denials are only recorded.
     ///
     /// # Errors
     /// The definitions of our own resources cannot be made.
@@ -73,23 +99,36 @@ impl Registration {
             }
             _ => json!({"name": "promotion-gate"}),
         };
+        let infrastructure = &self.infrastructure;
+        let audited = self.audited.namespaces.difference(infrastructure);
+        let audited: BTreeSet<_> = audited.cloned().collect();
+        let all_others: BTreeSet<_> = infrastructure.union(&audited).cloned().collect();
+        let without_answer = if self.audited.everywhere { ADMIT } else { DENY };
+        let mut entries = vec![
+            self.entry("validate", without_answer, ("NotIn", &all_others), &rules),
+            self.entry(
+                "infrastructure",
+                ADMIT_SOON,
+                ("In", infrastructure),
+                &in_namespaces,
+            ),
+        ];
+        if !audited.is_empty() {
+            entries.push(self.entry("audited", ADMIT, ("In", &audited), &in_namespaces));
+        }
         Ok(json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration",
             "metadata": metadata,
-            "webhooks": [
-                self.entry("validate", "Fail", 10, "NotIn", &rules),
-                self.entry("infrastructure", "Ignore", 3, "In", &in_namespaces),
-            ],
+            "webhooks": entries,
         }))
     }
 
     fn entry(
         &self,
         name: &str,
-        failure_policy: &str,
-        seconds: u8,
-        operator: &str,
+        (failure_policy, seconds): WithoutAnswer,
+        (operator, namespaces): (&str, &BTreeSet<String>),
         rules: &[Rule],
     ) -> Value {
         let mut client = match &self.endpoint {
@@ -103,7 +142,7 @@ impl Registration {
         }
         // The API server sets this label, and nobody can change it.
         let by_name = json!({
-            "key": "kubernetes.io/metadata.name", "operator": operator, "values": self.infrastructure,
+            "key": "kubernetes.io/metadata.name", "operator": operator, "values": namespaces,
         });
         let rules = rules
             .iter()

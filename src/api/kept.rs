@@ -58,7 +58,7 @@ pub struct RevocationSpec {
 }
 
 /// A rejection by a person, of a digest in an environment or of one emergency change of it. It blocks until that person approves later,
-/// or until it is deleted.
+/// or until it is deleted. Or the early end of an emergency change, which blocks it for good.
 #[derive(CustomResource, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(
     clippy::duplicated_attributes,
@@ -108,6 +108,9 @@ pub struct RejectionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub emergency: Option<String>,
+    /// Whether the person ended this emergency change early, instead of rejecting it. Nothing but its deletion lifts that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closure: Option<bool>,
     /// The name of the person in the people directory.
     pub person: Written<DnsLabel>,
     /// Why.
@@ -270,6 +273,13 @@ pub fn rejection(
             None
         }
     };
+    let is_closure = spec.closure == Some(true);
+    if is_closure && spec.emergency.is_none() {
+        faults.add(
+            key("closure"),
+            "needs `emergency`: which emergency change was ended",
+        );
+    }
     let read = || {
         let rejection = KeptRejection {
             name: name.to_owned(),
@@ -282,6 +292,7 @@ pub fn rejection(
                 Some(read) => Some(read?),
                 None => None,
             },
+            is_closure,
             person: person?.into_string(),
             at: at?,
             reason: spec.reason.clone(),
@@ -335,6 +346,7 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
         environment,
         namespace,
         emergency,
+        is_closure,
         person,
         at,
         reason,
@@ -347,6 +359,7 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
         .into_iter()
         .chain(namespace.as_deref())
         .chain(emergency.as_deref())
+        .chain(is_closure.then_some("closure"))
         .collect();
     let name = kept_name("rejection", &about);
     let mut spec = json!({
@@ -364,6 +377,7 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
         let namespace = namespace.as_ref();
         fields.extend(namespace.map(|namespace| ("namespace".to_owned(), json!(namespace))));
         fields.extend(emergency.map(|emergency| ("emergency".to_owned(), json!(emergency))));
+        fields.extend(is_closure.then(|| ("closure".to_owned(), json!(true))));
     }
     resource("Rejection", &name, spec)
 }

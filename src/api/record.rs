@@ -76,7 +76,8 @@ pub struct WrittenEntry {
     /// The environments of those of these policies that require approvals.
     #[serde(default)]
     pub environments: BTreeSet<String>,
-    /// Those of these policies that bound the age of scans and judged it. Entries of older versions do not say it.
+    /// Those of these policies that bound the age of scans and judged it; with `(database)` behind the name, those that judged the
+    /// age of the scanner's database. Entries of older versions do not say it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ages_judged: BTreeSet<String>,
     /// The source that verified provenance names.

@@ -114,6 +114,11 @@ async fn examine(cluster: &Cluster, args: &Args) -> anyhow::Result<DoctorReport>
         documents::check(snapshot, &namespaces, &exempt, &mut report);
     }
 
+    let installed = read(
+        installation(cluster, service).await,
+        "the Deployment of the gate",
+        &mut report,
+    );
     if let Some(found) = read(
         list(cluster, None).await,
         "the webhook configuration",
@@ -134,16 +139,16 @@ async fn examine(cluster: &Cluster, args: &Args) -> anyhow::Result<DoctorReport>
             },
             ca_bundle: None,
             infrastructure: exempt.iter().map(|&it| it.to_owned()).collect(),
+            audited: installed
+                .as_ref()
+                .map(Installation::audited)
+                .unwrap_or_default(),
         };
         registration::check(&found, &expected.configuration()?, now, &mut report);
     }
 
     let mut account = "promotion-gate".to_owned();
-    if let Some(found) = read(
-        installation(cluster, service).await,
-        "the Deployment of the gate",
-        &mut report,
-    ) {
+    if let Some(found) = installed {
         installation::check(&found, service, &mut report);
         account = found.account().map_or(account, str::to_owned);
     }

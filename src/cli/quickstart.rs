@@ -22,6 +22,7 @@ use sample::{Images, RELEASE};
 use super::render::human;
 use super::render::json::CheckDecision;
 use super::world;
+use crate::admission::Audited;
 use crate::config::Config;
 use crate::sandbox::registry::SandboxRegistryOptions;
 use crate::sandbox::{SandboxRegistry, Sigstore, TimestampServer, TlsIdentity};
@@ -152,7 +153,7 @@ impl Environment {
             webhook: None,
             clients: None,
             cluster: None,
-            audit_only: false,
+            audited: Audited::default(),
             connections: 100,
             drain: Duration::from_secs(5),
             poll: POLL,

@@ -11,7 +11,7 @@ use promotion_gate_core::gate::Age;
 use url::Url;
 
 use super::world;
-use crate::admission::Endpoint;
+use crate::admission::{Audited, Endpoint};
 use crate::cluster::Cluster;
 use crate::config::{Config, in_a_pod};
 use crate::decision_log::{LogFormat, start_logging};
@@ -72,6 +72,9 @@ pub(super) struct Args {
     /// Admit every request, and record what the decision would have been
     #[arg(long)]
     audit_only: bool,
+    /// A namespace in which every workload is admitted, as with `--audit-only`; may be given several times
+    #[arg(long = "audit-namespace", value_name = "NAMESPACE")]
+    audit_namespaces: Vec<String>,
     /// Format of log lines, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
@@ -172,6 +175,7 @@ impl RegisteredArgs {
     fn options(
         self,
         namespace: &str,
+        audited: &Audited,
     ) -> anyhow::Result<(Option<ManagedWebhook>, Option<CertificateSecret>)> {
         let Some(name) = self.manage_webhook else {
             return Ok((None, None));
@@ -215,6 +219,7 @@ impl RegisteredArgs {
             name,
             endpoint,
             infrastructure,
+            audited: audited.clone(),
             authorities: self.webhook_ca_file,
         };
         Ok((Some(webhook), certificates))
@@ -247,7 +252,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.registered.manage_webhook.is_some() && namespace.is_none() {
         bail!("`--manage-webhook` needs the cluster: name it with `--kubeconfig FILE`");
     }
-    let registered = args.registered.options(namespace.unwrap_or_default());
+    let audited = Audited {
+        everywhere: args.audit_only,
+        namespaces: args.audit_namespaces.into_iter().collect(),
+    };
+    let registered = (args.registered).options(namespace.unwrap_or_default(), &audited);
     let (webhook, secret) = registered?;
     let certificate = match (secret, args.tls_cert, args.tls_key) {
         (Some(secret), _, _) => CertificateOptions::SelfManaged(secret),
@@ -269,7 +278,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             names: args.client_names,
         }),
         cluster,
-        audit_only: args.audit_only,
+        audited,
         connections: args.connections,
         drain: Duration::from_secs(args.drain),
         poll: POLL,
@@ -374,7 +383,7 @@ mod tests {
         let options = |more: &[&str]| {
             let secret = ["--certificates-secret=tls", "--manage-webhook=gate"];
             let args = parsed(&[&secret[..], more].concat()).unwrap();
-            args.registered.options("gate-system")
+            (args.registered).options("gate-system", &Audited::default())
         };
         let (webhook, secret) = options(&[]).unwrap();
         let (webhook, secret) = (webhook.unwrap(), secret.unwrap());

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::admission::{Endpoint, Registration};
+use crate::admission::{Audited, Endpoint, Registration};
 
 /// Print the webhook configuration, by which an API server asks the gate
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,12 @@ pub(super) struct Args {
     /// A namespace that nodes or the gate need in order to start: no answer lets in there, as in kube-system and the gate's own
     #[arg(long, value_name = "NAMESPACE")]
     infrastructure_namespace: Vec<String>,
+    /// For a gate with `serve --audit-only`: no answer lets in everywhere
+    #[arg(long)]
+    audit_only: bool,
+    /// For a gate with `serve --audit-namespace`: no answer lets in there
+    #[arg(long, value_name = "NAMESPACE")]
+    audit_namespace: Vec<String>,
 }
 
 const HEADER: &str = "\
@@ -71,6 +77,10 @@ fn yaml(args: Args) -> anyhow::Result<String> {
         },
         ca_bundle: bundle.transpose()?.map(|bundle| STANDARD.encode(bundle)),
         infrastructure,
+        audited: Audited {
+            everywhere: args.audit_only,
+            namespaces: args.audit_namespace.into_iter().collect(),
+        },
     };
     let configuration = serde_saphyr::to_string(&registration.configuration()?)?;
     Ok(format!("{HEADER}{configuration}"))
@@ -111,5 +121,63 @@ mod tests {
         }
         assert!(!printed.contains("inject-ca-from"), "{printed}");
         assert!(parsed::<Args>(&["--service=gate"]).is_err());
+    }
+
+    /// Of each entry: its name, `failurePolicy`, and the namespaces that its selector names.
+    fn entries(args: &[&str]) -> Vec<(String, String, String)> {
+        let printed: serde_json::Value = serde_saphyr::from_str(&printed(args)).unwrap();
+        let entries = printed["webhooks"].as_array().unwrap().iter();
+        entries
+            .map(|entry| {
+                let text = |field: &str| entry[field].as_str().unwrap().to_owned();
+                let namespaces = &entry["namespaceSelector"]["matchExpressions"][0];
+                let (operator, values) = (&namespaces["operator"], &namespaces["values"]);
+                let namespaces = format!("{} {values}", operator.as_str().unwrap());
+                (text("name"), text("failurePolicy"), namespaces)
+            })
+            .collect()
+    }
+
+    fn entry(name: &str, failure_policy: &str, namespaces: &str) -> (String, String, String) {
+        let name = format!("{name}.promotion-gate.dev");
+        (name, failure_policy.to_owned(), namespaces.to_owned())
+    }
+
+    #[test]
+    fn an_audited_namespace_has_an_entry_of_its_own_by_which_no_answer_admits() {
+        // The infrastructure comes first, so that no request is asked about twice.
+        let printed = entries(&["--audit-namespace=lab", "--audit-namespace=kube-system"]);
+        let expected = [
+            entry(
+                "validate",
+                "Fail",
+                r#"NotIn ["kube-system","lab","promotion-gate"]"#,
+            ),
+            entry(
+                "infrastructure",
+                "Ignore",
+                r#"In ["kube-system","promotion-gate"]"#,
+            ),
+            entry("audited", "Ignore", r#"In ["lab"]"#),
+        ];
+        assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn no_answer_admits_everywhere_under_audit_only() {
+        let printed = entries(&["--audit-only"]);
+        let expected = [
+            entry(
+                "validate",
+                "Ignore",
+                r#"NotIn ["kube-system","promotion-gate"]"#,
+            ),
+            entry(
+                "infrastructure",
+                "Ignore",
+                r#"In ["kube-system","promotion-gate"]"#,
+            ),
+        ];
+        assert_eq!(printed, expected);
     }
 }

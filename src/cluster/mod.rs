@@ -52,7 +52,7 @@ impl fmt::Debug for Cluster {
 }
 
 /// An object of a kind that can be read by its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectName {
     /// API group; empty for the core group.
     pub group: String,
@@ -243,25 +243,13 @@ impl Cluster {
         object: &ObjectName,
         deadline: Instant,
     ) -> Result<Option<Value>, Unavailability> {
-        let ObjectName {
-            group,
-            version,
-            kind,
-            name,
-            ..
-        } = object;
+        let ObjectName { kind, name, .. } = object;
         let shown = || format!("the {kind} `{name}` cannot be read from the cluster");
-        let Some(plural) = admission::plural(group, kind) else {
+        let Some(api) = self.api_of(object) else {
             return Err(Unavailability(format!(
                 "{}: the kind is not known",
                 shown()
             )));
-        };
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let api: Api<DynamicObject> = match &object.namespace {
-            Some(namespace) => Api::namespaced_with(self.client(), namespace, &resource),
-            None => Api::all_with(self.client(), &resource),
         };
         let deadline = deadline.min(Instant::now() + PATIENCE);
         let read = timeout_at(deadline, api.get_opt(name)).await;
@@ -269,6 +257,23 @@ impl Cluster {
         let read = read.map_err(|error| Unavailability(format!("{}: {error}", shown())))?;
         let value = read.map(serde_json::to_value).transpose();
         value.map_err(|error| Unavailability(format!("{}: {error}", shown())))
+    }
+
+    /// Where an object of a kind that carries images is read; `None` if the kind is not known.
+    pub(crate) fn api_of(&self, object: &ObjectName) -> Option<Api<DynamicObject>> {
+        let ObjectName {
+            group,
+            version,
+            kind,
+            ..
+        } = object;
+        let plural = admission::plural(group, kind)?;
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        Some(match &object.namespace {
+            Some(namespace) => Api::namespaced_with(self.client(), namespace, &resource),
+            None => Api::all_with(self.client(), &resource),
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::certificates::certificates;
 use super::{Lease, PATIENCE};
-use crate::admission::{Endpoint, Registration};
+use crate::admission::{Audited, Endpoint, Registration};
 use crate::cluster::{Cluster, cause, in_time};
 use crate::files::read_regular_file;
 use crate::metrics::Metrics;
@@ -44,6 +44,8 @@ pub struct ManagedWebhook {
     pub endpoint: Endpoint,
     /// The namespaces in which an answer that does not come lets in.
     pub infrastructure: BTreeSet<String>,
+    /// Where denials are only recorded.
+    pub audited: Audited,
     /// The CAs of the gate's certificate (PEM), where it does not make them itself; without a file, `caBundle` is left alone.
     pub authorities: Option<PathBuf>,
 }
@@ -285,6 +287,7 @@ fn wanted(webhook: &ManagedWebhook, live: &Value, bundle: Option<String>) -> Res
         endpoint: webhook.endpoint.clone(),
         ca_bundle: bundle,
         infrastructure: webhook.infrastructure.clone(),
+        audited: webhook.audited.clone(),
     };
     let configuration = registration.configuration();
     let mut configuration = configuration.map_err(|error| error.to_string())?;
@@ -374,6 +377,7 @@ mod tests {
             name: "promotion-gate".to_owned(),
             endpoint: Endpoint::Url("https://gate.example/validate".to_owned()),
             infrastructure: ["kube-system".to_owned()].into(),
+            audited: Audited::default(),
             authorities: None,
         }
     }
@@ -395,6 +399,7 @@ mod tests {
             endpoint: webhook().endpoint,
             ca_bundle: Some("Q0E=".to_owned()),
             infrastructure: webhook().infrastructure,
+            audited: Audited::default(),
         };
         let mut printed = registration.configuration().unwrap()["webhooks"].take();
         for entry in printed.as_array_mut().unwrap() {
@@ -413,6 +418,25 @@ mod tests {
         assert_eq!(policies(&live), ["Fail", "Ignore"]);
         assert_eq!(live[0]["clientConfig"]["caBundle"], "Q0E=");
         assert_eq!(wanted_of(&live, None), live);
+    }
+
+    #[test]
+    fn the_end_of_audit_only_makes_a_missing_answer_deny_and_keeps_the_ca_of_cert_manager() {
+        let audited = Audited {
+            everywhere: true,
+            ..Audited::default()
+        };
+        let webhook = ManagedWebhook {
+            audited,
+            ..webhook()
+        };
+        let first = wanted(&webhook, &json!([]), None).unwrap();
+        let injected = with_bundle(first, Some("Q0E="));
+        let live = wanted(&webhook, &injected, None).unwrap();
+        assert_eq!(policies(&live), ["Ignore", "Ignore"]);
+        let enforced = wanted_of(&live, None);
+        assert_eq!(policies(&enforced), ["Fail", "Ignore"]);
+        assert_eq!(enforced[0]["clientConfig"]["caBundle"], "Q0E=");
     }
 
     #[test]

@@ -263,7 +263,10 @@ impl Feeds {
             uptime: start.elapsed(),
         };
         let mut under_way = JoinSet::new();
-        let mut shown = BTreeSet::new();
+        let mut shown = ShownAges {
+            metrics: &metrics,
+            feeds: BTreeSet::new(),
+        };
         loop {
             let now = clock();
             let free = SIDE_BY_SIDE.saturating_sub(under_way.len());
@@ -271,7 +274,7 @@ impl Feeds {
                 let (feeds, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
                 under_way.spawn(async move { feeds.make(attempt, clock, &metrics).await });
             }
-            shown = self.show_ages(&metrics, now, &shown);
+            shown.feeds = self.show_ages(&metrics, now, &shown.feeds);
             self.shown.send_replace(self.revision());
             let next = match under_way.len() < SIDE_BY_SIDE {
                 true => self.next_due().saturating_sub(now.uptime).min(TICK),
@@ -401,6 +404,21 @@ impl Feeds {
 
     fn kept(&self) -> MutexGuard<'_, AllKept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The feeds whose age the metrics show. Where they are not asked any more because the Lease is lost, none is shown: another replica
+/// shows them then.
+struct ShownAges<'m> {
+    metrics: &'m Metrics,
+    feeds: BTreeSet<String>,
+}
+
+impl Drop for ShownAges<'_> {
+    fn drop(&mut self) {
+        for feed in &self.feeds {
+            self.metrics.remove_feed(feed);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ReleaseRecords;
 use super::background::Job;
+use super::counted::CountedUnderLease;
 use super::entry::{KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
 use super::live::{LiveObject, live_objects, matches_namespace, shown, startable, unrecorded};
@@ -78,10 +79,13 @@ impl ReleaseRecords {
         snapshot: impl Fn() -> Arc<Snapshot> + Send,
     ) {
         let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
+        let mut unrecorded = CountedUnderLease::new(&self.metrics.unrecorded);
         loop {
             sleep(TICK).await;
             self.show_age();
-            if !has_duties() || self.unknown().is_some() {
+            let has_duties = has_duties();
+            unrecorded.follow(has_duties);
+            if !has_duties || self.unknown().is_some() {
                 self.forget_deleted();
                 continue;
             }

@@ -80,16 +80,8 @@ impl ReleaseRecords {
         workload: &Workload,
         deadline: Instant,
     ) -> Result<Option<LiveWorkload>, Unavailability> {
-        let version = admission::version(&workload.group, &workload.kind);
-        let mut names = [Some(&workload.name), workload.namespace.as_ref()]
-            .into_iter()
-            .flatten();
-        let Some(version) = version.filter(|_| names.all(|name| is_object_name(name))) else {
+        let Some(name) = object_name(workload) else {
             return Ok(None);
-        };
-        let name = ObjectName {
-            version: version.to_owned(),
-            ..ObjectName::from(workload)
         };
         let read = self.cluster.running_object(&name, deadline).await?;
         Ok(read.map(|(object, changed)| LiveWorkload {
@@ -98,4 +90,16 @@ impl ReleaseRecords {
             template: changed.template,
         }))
     }
+}
+
+/// How a workload is read; `None` if no such object can exist.
+pub fn object_name(workload: &Workload) -> Option<ObjectName> {
+    let version = admission::version(&workload.group, &workload.kind)?;
+    let mut names = [Some(&workload.name), workload.namespace.as_ref()]
+        .into_iter()
+        .flatten();
+    names.all(|name| is_object_name(name)).then(|| ObjectName {
+        version: version.to_owned(),
+        ..ObjectName::from(workload)
+    })
 }

@@ -163,7 +163,7 @@ pub(super) fn entries(review: &Review, snapshot: &Snapshot) -> Vec<NewEntry> {
                 .iter()
                 .filter(|policy| policy.matches_image(&image.reference));
             let entry = WrittenEntry {
-                ages_judged: of_image.map(|policy| policy.name.clone()).collect(),
+                ages_judged: of_image.flat_map(|it| it.bounded_scan_ages()).collect(),
                 source: source.clone(),
                 digest,
                 ..entry.clone()
@@ -245,15 +245,14 @@ fn is_recorded(promotion: &Promotion, verdict: &Verdict, snapshot: &Snapshot) ->
     }
 }
 
-/// The policies that allowed a change and found its scans recent enough. Of a rollback, they did not ask.
+/// The policies that allowed a change and asked for the ages of its scans. Of a rollback, they did not ask.
 fn ages_judged<'p>(
     complied: &BTreeSet<String>,
     policies: &'p [Policy],
     promotion: &Promotion,
 ) -> Vec<&'p Policy> {
     let complied = policies.iter().filter(|it| complied.contains(&it.name));
-    let judged = complied.filter(|policy| policy.bounds_scan_ages());
-    judged
+    complied
         .filter(|policy| !promotion.is_rollback(policy))
         .collect()
 }

@@ -20,6 +20,7 @@
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
+mod counted;
 mod duties;
 mod emergencies;
 mod entry;
@@ -58,7 +59,7 @@ use identity::{GateState, Identity};
 use memory::{Memory, RecordName};
 use names::RecordSubject;
 
-pub use emergencies::{EmergencyEntry, LiveWorkload};
+pub use emergencies::{EmergencyEntry, LiveWorkload, object_name};
 pub use once::{Admission, RecordsOnce};
 pub use reading::{
     AskedAdoption, ReadRecord, Unrecorded, adopted, ask_to_adopt, read_records, read_unrecorded,

@@ -88,10 +88,13 @@ impl ReleaseRecords {
         collector: Arc<Collector>,
     ) {
         let (mut checked, mut known) = (None::<Instant>, BTreeMap::new());
+        let mut moved = CountedUnderLease::new(&self.metrics.tags_moved);
         loop {
             sleep(TICK).await;
+            let has_duties = has_duties();
+            moved.follow(has_duties);
             let is_due = checked.is_none_or(|at| at.elapsed() >= HOURLY);
-            if !is_due || !has_duties() || self.unknown().is_some() {
+            if !is_due || !has_duties || self.unknown().is_some() {
                 continue;
             }
             let recorded = self.recorded_tags(Timestamp::now());

@@ -25,6 +25,7 @@ use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::admission::Audited;
 use crate::cluster::Cluster;
 use crate::collect::Collector;
 use crate::duties::{
@@ -56,8 +57,8 @@ pub struct Options {
     pub clients: Option<Clients>,
     /// The cluster that is guarded; `None` where files alone count.
     pub cluster: Option<Cluster>,
-    /// Admit everything, and record what would have been said.
-    pub audit_only: bool,
+    /// Where everything is admitted, and what would have been said is recorded.
+    pub audited: Audited,
     /// Open connections at most; a quarter of them is for those on which no AdmissionReview came so far.
     pub connections: usize,
     /// How long requests may go on after the signal to stop.
@@ -152,7 +153,7 @@ pub async fn serve(
         options.cluster,
         kept,
         Arc::clone(&metrics),
-        options.audit_only,
+        options.audited,
     ));
     started(listening);
     let unproven = (options.connections / 4).max(1);

@@ -21,7 +21,9 @@ use tokio::time::{Instant, timeout};
 
 use super::bodies::{BODY, Bodies, Sender, UnreadBody};
 use super::slots::ConnectionSlot;
-use crate::admission::{self, AdmissionResponse, Malformed, NotOurs, Referring, Understood};
+use crate::admission::{
+    self, AdmissionResponse, Audited, Malformed, NotOurs, Referring, Understood,
+};
 use crate::cluster::{Cluster, complete};
 use crate::collect::Collector;
 use crate::duties::Debts;
@@ -51,7 +53,7 @@ pub struct Webhook {
     /// Tells what was answered; only where there is a cluster.
     events: Option<Events>,
     metrics: Arc<Metrics>,
-    audit_only: bool,
+    audited: Audited,
     records: Option<Arc<ReleaseRecords>>,
     /// The records of emergency changes.
     debts: Option<Arc<Debts>>,
@@ -67,7 +69,7 @@ impl Webhook {
         cluster: Option<Cluster>,
         kept: Option<(Arc<ReleaseRecords>, Arc<Debts>)>,
         metrics: Arc<Metrics>,
-        audit_only: bool,
+        audited: Audited,
     ) -> Webhook {
         let (records, debts) = kept.unzip();
         let keeper = cluster.clone();
@@ -80,7 +82,7 @@ impl Webhook {
             cluster,
             events,
             metrics,
-            audit_only,
+            audited,
             records,
             debts,
             bodies: Bodies::new(),
@@ -124,7 +126,7 @@ impl Webhook {
         let request = match catch_unwind(understood) {
             Ok(Ok(request)) => request,
             Ok(Err(malformed)) => return self.malformed(malformed, &beginning),
-            Err(_) => return self.panicked(admission::uid(&bytes)),
+            Err(_) => return self.panicked(admission::uid(&bytes), self.audited.everywhere),
         };
         // What is waited for while the review is under way is not the body.
         let _under_review = slot.review();
@@ -132,10 +134,11 @@ impl Webhook {
         drop(bytes);
         place.shrink(kept_of(&request, received));
         let uid = request.uid.clone();
+        let audit_only = self.audited.includes(namespace_of(&request));
         let work = AssertUnwindSafe(self.answer(request, snapshot, began, deadline)).catch_unwind();
         match work.await {
             Ok(answer) => answer,
-            Err(_) => self.panicked(Some(uid)),
+            Err(_) => self.panicked(Some(uid), audit_only),
         }
     }
 
@@ -143,11 +146,11 @@ impl Webhook {
     async fn unread(&self, why: UnreadBody, mut body: Body, beginning: &[u8]) -> Response {
         self.metrics.bodies_unread.inc();
         match uid_at_the_beginning(beginning) {
-            Some(uid) if self.audit_only => {
+            Some(uid) if self.audited.everywhere => {
                 // An answer before the end of the request may get lost.
                 let rest = async { while let Some(Ok(_)) = body.frame().await {} };
                 let _ = timeout(BODY, rest).await;
-                self.failed(admission::VERSION, &uid, why.to_string())
+                failed(admission::VERSION, &uid, why.to_string(), true)
             }
             _ => text(why.status(), &why.to_string()),
         }
@@ -157,9 +160,10 @@ impl Webhook {
         self.metrics.failures.inc();
         let Malformed { uid, why, version } = malformed;
         tracing::warn!(uid, why, "a request was not understood");
-        let uid = uid.or_else(|| uid_at_the_beginning(beginning).filter(|_| self.audit_only));
+        let audit_only = self.audited.everywhere;
+        let uid = uid.or_else(|| uid_at_the_beginning(beginning).filter(|_| audit_only));
         match uid {
-            Some(uid) => self.failed(version, &uid, why),
+            Some(uid) => failed(version, &uid, why, audit_only),
             None => text(StatusCode::BAD_REQUEST, &why),
         }
     }
@@ -251,19 +255,13 @@ impl Webhook {
             let consequences = governance::consequences(change, &reading).await;
             verdict.warnings.extend(consequences);
         }
-        let answer = AdmissionResponse::governed(&verdict, change, self.audit_only);
+        let audit_only = self.audited.everywhere;
+        let answer = AdmissionResponse::governed(&verdict, change, audit_only);
         let (admitted, revision) = (answer.allowed, &snapshot.revision);
         self.metrics
             .count_governance(&verdict, admitted, change.dry_run);
         let alarms = &self.metrics.alarms;
-        governance::log(
-            &verdict,
-            change,
-            revision,
-            admitted,
-            self.audit_only,
-            alarms,
-        );
+        governance::log(&verdict, change, revision, admitted, audit_only, alarms);
         // A deletion that is only recorded, and not allowed, lifts nothing.
         let by_governor = ["governor", "no-governors"].contains(&verdict.reason);
         if let (Some(debts), Decision::Allow, true) = (&self.debts, verdict.decision, by_governor) {
@@ -280,6 +278,7 @@ impl Webhook {
         deadline: Instant,
     ) -> AdmissionResponse {
         let namespace = change.workload.namespace.as_deref();
+        let audit_only = self.audited.includes(namespace);
         let snapshot = self.sources.knowing(snapshot, namespace, deadline);
         let inputs = ReviewInputs {
             snapshot: snapshot.await,
@@ -287,12 +286,12 @@ impl Webhook {
             records: self.records.clone().map(RecordSource::Cluster),
             incidents: Some(self.sources.incidents()),
             deadline,
-            audit_only: self.audit_only,
+            audit_only,
         };
         let (review, requests) = metered(review(change, &inputs, Timestamp::now())).await;
-        let mut answer = AdmissionResponse::of(&review.verdict, &review.promotion, self.audit_only);
+        let mut answer = AdmissionResponse::of(&review.verdict, &review.promotion, audit_only);
         if let (Some(records), true) = (&self.records, answer.allowed) {
-            let recorded = records.record(&review, &inputs.snapshot, self.audit_only, deadline);
+            let recorded = records.record(&review, &inputs.snapshot, audit_only, deadline);
             if let Err(why) = recorded.await {
                 answer = AdmissionResponse::failed(format!(
                     "{why}; upkeep rests on the record, so nothing is admitted without it where a policy enforces: try again [record-not-written]"
@@ -314,24 +313,25 @@ impl Webhook {
         if let Some(events) = &self.events {
             events.tell(change, *kind, by_controller, &answer);
         }
-        decision_log::log(&review, admitted, self.audit_only, took, requests);
+        decision_log::log(&review, admitted, audit_only, took, requests);
         if let Some(keeper) = &self.keeper {
             keeper.look_at(&review, &inputs.snapshot);
         }
         answer
     }
 
-    fn panicked(&self, uid: Option<String>) -> Response {
+    fn panicked(&self, uid: Option<String>, audit_only: bool) -> Response {
         self.metrics.failures.inc();
         tracing::error!(
             uid,
             "the review of a request failed; this is a fault of promotion-gate, please report it"
         );
         match uid {
-            Some(uid) => self.failed(
+            Some(uid) => failed(
                 admission::VERSION,
                 &uid,
                 "promotion-gate failed on this request; see its log".to_owned(),
+                audit_only,
             ),
             None => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -339,13 +339,23 @@ impl Webhook {
             ),
         }
     }
+}
 
-    /// Denied, or admitted where everything is.
-    fn failed(&self, version: &str, uid: &str, message: String) -> Response {
-        let mut answer = AdmissionResponse::failed(message);
-        answer.allowed = self.audit_only;
-        json(&answer.to(version, uid))
-    }
+/// Denied, or admitted where everything is.
+fn failed(version: &str, uid: &str, message: String, audit_only: bool) -> Response {
+    let mut answer = AdmissionResponse::failed(message);
+    answer.allowed = audit_only;
+    json(&answer.to(version, uid))
+}
+
+/// The namespace of the workload that a request is about.
+fn namespace_of(request: &admission::Request) -> Option<&str> {
+    let change = match &request.understood {
+        Understood::Change(change) => change,
+        Understood::Refers(referring) => referring.change(),
+        Understood::Governance(_) | Understood::NotOurs(_) => return None,
+    };
+    change.workload.namespace.as_deref()
 }
 
 impl UnreadBody {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use promotion_gate::api;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, Finding, ImageEvidence, Outcome, Policy, Subject,
+    self, Collected, Digest, Evidence, Finding, ImageEvidence, Outcome, Policy, Promotion, Subject,
 };
 use serde_json::{Value, json};
 
@@ -25,17 +25,26 @@ fn said(requirement: &Value, (kind, predicate): (&str, Value)) -> Finding {
 
 fn said_under(policy: Policy, (kind, predicate): (&str, Value)) -> Finding {
     let attached = Attached {
-        form: Form::Attestation,
         statement: Some((kind.to_owned(), predicate)),
-        ..Attached::by("build")
+        ..tested(Value::Null)
     };
     said_of(policy, &[attached])
 }
 
 /// What a policy says of an image with these attachments.
 fn said_of(policy: Policy, attached: &[Attached]) -> Finding {
+    let (promotion, collected) = change(1, attached);
+    let verdict = judge(&promotion, &collected, &snapshot(vec![policy]));
+    let findings = verdict.policies()[0].findings();
+    let finding = findings.iter().find(|it| it.rule != "digestPinned");
+    finding.unwrap().clone()
+}
+
+/// A change with so many containers of one image, and what is attached to it.
+fn change(containers: usize, attached: &[Attached]) -> (Promotion, Evidence) {
     let digest = Digest::sha256(b"image");
-    let promotion = promotion(&[format!("registry.example/app@{digest}")]);
+    let images = vec![format!("registry.example/app@{digest}"); containers];
+    let promotion = promotion(&images);
     let mut evidence = ImageEvidence::default();
     for it in attached {
         FACTS.add(&mut evidence, &digest, it);
@@ -46,10 +55,15 @@ fn said_of(policy: Policy, attached: &[Attached]) -> Finding {
     collected
         .images
         .insert(subject, Collected::Known(Arc::new(evidence)));
-    let verdict = judge(&promotion, &collected, &snapshot(vec![policy]));
-    let findings = verdict.policies()[0].findings();
-    let finding = findings.iter().find(|it| it.rule != "digestPinned");
-    finding.unwrap().clone()
+    (promotion, collected)
+}
+
+fn tested(predicate: Value) -> Attached {
+    Attached {
+        form: Form::Attestation,
+        statement: Some((TESTED.to_owned(), predicate)),
+        ..Attached::by("build")
+    }
 }
 
 fn attestation(expression: &str) -> Value {
@@ -89,10 +103,8 @@ fn many_statements_that_burn_cpu_are_undecided_and_do_not_hide_a_newer_good_one(
     );
     let spec = json!({"requirements": [{"digestPinned": {}}, rule], "uncovered": "Allow"});
     let attached = |ago: &str, result: String| Attached {
-        form: Form::Attestation,
-        statement: Some((TESTED.to_owned(), json!({"result": result, "list": list}))),
         ago: Some(ago.parse().unwrap()),
-        ..Attached::by("build")
+        ..tested(json!({"result": result, "list": list}))
     };
     let burning = (0..6).map(|index| attached("2h", index.to_string()));
     let burning: Vec<_> = burning.collect();
@@ -106,6 +118,104 @@ fn many_statements_that_burn_cpu_are_undecided_and_do_not_hide_a_newer_good_one(
             .contains("older statements were not evaluated");
         assert_eq!(is_cut, outcome == Outcome::Undecided, "{}", finding.detail);
     }
+}
+
+#[test]
+fn many_expressions_over_many_images_share_the_work_of_one_judgement() {
+    let list: Vec<_> = (0..2000).collect();
+    let rule = attestation("predicate.list.all(a, a >= 0)");
+    let mut requirements = vec![rule; 60];
+    requirements.push(json!({"digestPinned": {}}));
+    let spec = json!({"requirements": requirements, "uncovered": "Allow"});
+    let policies = snapshot(vec![FACTS.policy("p", &spec)]);
+    for (containers, outcome) in [(1, Outcome::Pass), (100, Outcome::Undecided)] {
+        let (promotion, collected) = change(containers, &[tested(json!({"list": list}))]);
+        let verdict = judge(&promotion, &collected, &policies);
+        let findings = verdict.policies()[0].findings().iter();
+        let of_rule: Vec<_> = findings.filter(|it| it.rule == "attestation").collect();
+        assert_eq!(of_rule.len(), 60 * containers);
+        assert!(of_rule.iter().all(|it| it.outcome == outcome));
+        let is_cut = of_rule[0].detail.contains("too much work");
+        assert_eq!(
+            is_cut,
+            outcome == Outcome::Undecided,
+            "{}",
+            of_rule[0].detail
+        );
+    }
+}
+
+#[test]
+fn a_judgement_that_can_take_long_is_known_before() {
+    let long_about = |requirements: Vec<Value>, containers: usize, attached: Attached| {
+        let spec = json!({"requirements": requirements, "tags": "Resolve", "uncovered": "Allow"});
+        let snapshot = snapshot(vec![FACTS.policy("p", &spec)]);
+        let (promotion, evidence) = change(containers, &[attached]);
+        gate::can_take_long(
+            &promotion,
+            &evidence,
+            &snapshot.governing(&promotion.change),
+        )
+    };
+    let can_take_long = |requirements: Vec<Value>, containers: usize, predicate: Value| {
+        long_about(requirements, containers, tested(predicate))
+    };
+    let small = || json!({"list": [1, 2]});
+    let large = || json!({"text": "a".repeat(70_000)});
+    let one = || vec![attestation("predicate.list.all(a, a > 0)")];
+    assert!(!can_take_long(one(), 16, small()));
+    assert!(can_take_long(one(), 17, small()), "many images");
+    assert!(can_take_long(one(), 1, large()), "a large statement");
+    let nested = "predicate.list.all(a, predicate.list.all(b, a + b > 0))";
+    assert!(can_take_long(vec![attestation(nested)], 1, small()));
+    let of_object = json!({"expression": {"rule": "images.all(a, a.image != '')"}});
+    assert!(!can_take_long(vec![of_object.clone(); 16], 100, small()));
+    assert!(
+        can_take_long(vec![of_object; 17], 1, small()),
+        "many expressions"
+    );
+    // Findings and packages count one by one.
+    let time = "2026-11-01T00:00:00Z";
+    let scan = |count: usize| {
+        let result = vec![json!({"id": "CVE-1"}); count];
+        let metadata = json!({"scanStartedOn": time, "scanFinishedOn": time});
+        json!({"scanner": {"uri": "https://s.example", "result": result}, "metadata": metadata})
+    };
+    let bill = |count: usize| {
+        let component = json!({"type": "library", "name": "a", "purl": "pkg:npm/a@1"});
+        json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": vec![component; count]})
+    };
+    let vex = |count: usize| {
+        let statement = json!({"vulnerability": {"name": "CVE-1"}, "status": "fixed"});
+        json!({"@context": "https://openvex.dev/ns/v0.2.0", "timestamp": time, "statements": vec![statement; count]})
+    };
+    for (kind, few, many) in [
+        (
+            "https://in-toto.io/attestation/vulns/v0.2",
+            scan(1000),
+            scan(1001),
+        ),
+        ("https://cyclonedx.org/bom", bill(1000), bill(1001)),
+        ("https://openvex.dev/ns", vex(1000), vex(1001)),
+    ] {
+        for (predicate, expected) in [(few, false), (many, true)] {
+            let attached = Attached {
+                statement: Some((kind.to_owned(), predicate)),
+                ..tested(Value::Null)
+            };
+            assert_eq!(long_about(one(), 1, attached), expected, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_predicate_that_only_an_expression_reads_is_kept_and_counts_as_memory() {
+    let bytes = |text: usize| {
+        let (_, collected) = change(1, &[tested(json!({"text": "a".repeat(text)}))]);
+        let evidence = collected.images.values().next().unwrap().value().unwrap();
+        evidence.statements[0].1.bytes()
+    };
+    assert_eq!(bytes(100_000), bytes(0) + 100_000);
 }
 
 #[test]

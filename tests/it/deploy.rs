@@ -348,6 +348,38 @@ fn the_certificate_names_the_webhooks_service() {
 }
 
 #[test]
+fn every_action_of_a_workflow_is_pinned_by_a_full_commit_id() {
+    let mut pins = 0;
+    for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
+        let workflow = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let uses = workflow
+            .lines()
+            .filter_map(|line| line.split_once("uses: "));
+        for (_, action) in uses {
+            let pin = action.split(' ').next().unwrap();
+            let (_, commit) = pin.split_once('@').unwrap_or_else(|| panic!("{action}"));
+            let is_id = commit.len() == 40 && commit.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(is_id, "{action}");
+            pins += 1;
+        }
+    }
+    assert!(pins > 3, "{pins}");
+}
+
+#[test]
+fn the_policy_of_the_gates_image_names_the_workflow_that_releases_it() {
+    let policy = fs::read_to_string(root().join("policies/gate-image.yaml")).unwrap();
+    let named = policy.split("https://github.com/example/promotion-gate/");
+    let workflows: Vec<_> = named.skip(1).filter_map(|it| it.split_once('@')).collect();
+    assert_eq!(workflows.len(), 3, "{workflows:?}");
+    for (file, reference) in workflows {
+        let workflow = fs::read_to_string(root().join(file)).unwrap();
+        assert!(reference.starts_with("refs/tags/v*"), "{reference}");
+        assert!(workflow.contains("tags: [\"v*\"]"), "{workflow}");
+    }
+}
+
+#[test]
 fn no_private_key_is_in_the_repository() {
     let output = Command::new("git")
         .args(["ls-files", "-z"])

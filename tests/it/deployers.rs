@@ -126,6 +126,8 @@ fn the_settings_of_deployers_let_them_try_again() {
     let retry = &application["spec"]["syncPolicy"]["retry"];
     assert_eq!(retry["limit"], -1);
     assert_eq!(retry["refresh"], true);
+    let options = &application["metadata"]["annotations"]["argocd.argoproj.io/compare-options"];
+    assert_eq!(options, "ServerSideDiff=false");
     let kustomization = &shipped("deploy/flux/kustomization-settings.yaml")[0];
     assert_eq!(kustomization["spec"]["retryInterval"], "2m");
     let release = &shipped("deploy/flux/helmrelease-settings.yaml")[0];

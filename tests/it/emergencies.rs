@@ -738,6 +738,7 @@ fn a_rejection_of_the_declaration_or_of_the_digest_blocks_it() {
             environment: "production".to_owned(),
             namespace: None,
             emergency: None,
+            is_closure: false,
             person: "dan".to_owned(),
             at: at(-2),
             reason: None,

@@ -1004,6 +1004,20 @@ async fn the_loop_asks_feeds_and_shows_their_age_and_new_options_are_tried_at_on
     running.abort();
 }
 
+#[tokio::test]
+async fn a_replica_that_lost_the_lease_shows_no_age_of_a_feed() {
+    let server = Server::start(|_| json(FROZEN)).await;
+    let feeds = Arc::new(Feeds::new(&options()));
+    let metrics = Arc::new(Metrics::new());
+    let running = tokio::spawn(Arc::clone(&feeds).keep_current(Arc::clone(&metrics)));
+    feeds.replace([named(endpoint(&server.url()))]);
+    let age = r#"promotion_gate_feed_age_seconds{freeze="year-end"} "#;
+    until(|| metrics.text().contains(age)).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    assert!(!metrics.text().contains(age), "{}", metrics.text());
+}
+
 /// Lets other tasks run until something is so.
 async fn until(is_so: impl Fn() -> bool) {
     let wait = async {

@@ -1,5 +1,6 @@
 //! The pages that are made from the program itself say what it says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -180,6 +181,23 @@ fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
         }
     }
     assert!(quoted >= 15, "{quoted}");
+}
+
+#[test]
+fn the_page_for_people_on_call_fits_on_a_page_and_explains_every_reason_of_emergency_changes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/emergency.md")).unwrap();
+    assert!(page.lines().count() <= 50, "it is longer than a page");
+    let rules = fs::read_to_string(root.join("docs/rules.md")).unwrap();
+    let ids = |text: &str, row: &str| {
+        let rows = text.lines().filter(|line| line.starts_with(row));
+        let ids = rows.flat_map(|line| line.split('|').nth(1).unwrap_or_default().split('`'));
+        let ids = ids.filter(|id| id.starts_with("emergency-"));
+        ids.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let of_program = ids(&rules, "| `emergency-");
+    assert!(of_program.len() > 10, "{of_program:?}");
+    assert_eq!(ids(&page, "| `emergency-"), of_program);
 }
 
 /// The lines of the code blocks of a page.

@@ -1,10 +1,13 @@
 //! An index and its platforms are one image: whose evidence counts for what.
 
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
-use promotion_gate_core::gate::{Digest, Policy};
+use promotion_gate_core::gate::{
+    Collected, Digest, Evidence, ImageEvidence, Index, Outcome, PlatformManifest, Policy,
+    Repository, Subject, Unavailability,
+};
 use serde_json::{Value, json};
 
-use crate::facts::{FACTS, signed_by};
+use crate::facts::{Attached, FACTS, Form, judge, promotion, signed_by, snapshot};
 use crate::gate::Gate;
 use crate::images::registry;
 
@@ -222,4 +225,62 @@ async fn an_index_whose_manifest_cannot_be_read_is_undecided() {
         ("undecided", "evidence-unavailable"),
         "{said}"
     );
+}
+
+#[test]
+fn what_an_index_carries_that_no_requirement_asks_for_never_decides_for_platforms_that_could_not_be_read()
+ {
+    let [index, platform] = ["index", "platform"].map(|name| Subject {
+        repository: Repository::named("registry.example/app"),
+        digest: Digest::sha256(name.as_bytes()),
+    });
+    let said = |predicate_type: &str| {
+        let mut about = ImageEvidence::default();
+        let statement = Attached {
+            form: Form::Attestation,
+            statement: Some((
+                predicate_type.to_owned(),
+                json!({"emergency": index.digest.to_string()}),
+            )),
+            ..Attached::by("release")
+        };
+        FACTS.add(&mut about, &index.digest, &statement);
+        assert_eq!(about.statements.len(), 1);
+        about
+    };
+    let outcome = |of_index: ImageEvidence, of_platform: Collected<_>| {
+        let manifests = vec![PlatformManifest {
+            platform: None,
+            digest: platform.digest.clone(),
+        }];
+        let mut evidence = Evidence::default();
+        let platforms = Some(Index {
+            manifests,
+            refused: None,
+        });
+        let of_index = Collected::Known(of_index.into());
+        evidence
+            .indexes
+            .insert(index.clone(), Collected::Known(platforms));
+        evidence.images.insert(index.clone(), of_index);
+        evidence.images.insert(platform.clone(), of_platform);
+        let image = format!("registry.example/app@{}", index.digest);
+        let verdict = judge(
+            &promotion(&[image]),
+            &evidence,
+            &snapshot(vec![every_platform()]),
+        );
+        verdict.policies()[0].findings()[0].outcome
+    };
+    let closure = || said("https://promotion-gate.dev/emergency-closure/v1");
+    for of_index in [
+        ImageEvidence::default(),
+        closure(),
+        said("https://example.com/notes/v1"),
+    ] {
+        let unread = Collected::Unavailable(Unavailability("no answer".to_owned()));
+        assert_eq!(outcome(of_index.clone(), unread), Outcome::Undecided);
+        let nothing = Collected::Known(ImageEvidence::default().into());
+        assert_eq!(outcome(of_index, nothing), Outcome::Fail);
+    }
 }

@@ -1,8 +1,10 @@
 //! One review from the client to the verdict: what it asks, how often, and what it makes of trouble.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use promotion_gate::decision_log::findings;
@@ -76,6 +78,25 @@ async fn a_warm_image_by_digest_costs_nothing_and_by_tag_one_head() {
     assert!(registry.take_requests().is_empty());
     gate.review(&[by_tag(&registry, "v1")]).await;
     assert_eq!(registry.take_requests(), ["HEAD /v2/app/manifests/v1"]);
+}
+
+#[tokio::test]
+async fn a_judgement_that_can_take_long_leaves_the_thread_that_serves_requests() {
+    let small = "workload.name == 'web'";
+    let nested = "[1, 2].all(a, [1, 2].all(b, a + b > 0 && workload.name == 'web'))";
+    for (rule, at_once) in [(small, true), (nested, false)] {
+        let spec = json!({"requirements": [{"expression": {"rule": rule}}]});
+        let gate = Gate::new(FACTS.policy("p", &spec));
+        let mut review = pin!(gate.review(&[]));
+        // Nothing has to be read. So only a judgement elsewhere makes the review wait.
+        let polled = futures::poll!(review.as_mut());
+        let (was_at_once, review) = match polled {
+            Poll::Ready(review) => (true, review),
+            Poll::Pending => (false, review.await),
+        };
+        assert_eq!(was_at_once, at_once, "{rule}");
+        assert_eq!(review.verdict.decision(), Decision::Allow, "{rule}");
+    }
 }
 
 #[tokio::test]

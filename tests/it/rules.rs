@@ -13,7 +13,7 @@ use promotion_gate_core::gate::{
     Actor, AdmittedBy, Age, Automation, ChangeKind, Collected, Digest, Directory, Evidence, Group,
     ImageEvidence, ImageRecords, KeptAuthors, KeptRejection, Labels, Member, Operation, People,
     Person, PersonalIdentity, Pin, Promotion, RecordEntry, RecordedSource, Records, Requirement,
-    Role, Unavailability, Validity,
+    Role, ScanAge, Unavailability, Validity,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -312,6 +312,7 @@ fn run(rule: &str, case: &Case) -> (String, String) {
             environment: kept.environment.clone().unwrap_or("production".to_owned()),
             namespace: None,
             emergency: None,
+            is_closure: false,
             person: kept.by.clone(),
             at: promotion.at - kept.ago.duration(),
             reason: None,
@@ -376,7 +377,13 @@ fn records(entries: &[TestEntry], promotion: &Promotion) -> Records {
         let own = || BTreeSet::from(["case".to_owned()]);
         let complied = given.complied.clone().unwrap_or_else(own);
         let ages_judged = given.ages_judged.clone();
-        let ages_judged = ages_judged.unwrap_or_else(|| complied.clone());
+        let of_all = || {
+            let each = complied.iter();
+            let ages = each
+                .flat_map(|name| [ScanAge::Scan, ScanAge::Database].map(|age| age.judged_by(name)));
+            ages.collect()
+        };
+        let ages_judged = ages_judged.unwrap_or_else(of_all);
         Arc::new(RecordEntry {
             digest: match given.another_digest {
                 true => Some(another.clone()),

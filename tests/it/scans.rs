@@ -57,12 +57,7 @@ impl Bench {
     }
 
     fn scan_of(&self, kind: &str, ago: &str, results: &Value) -> Layer {
-        let predicate = json!({
-            "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "result": {
-                "SchemaVersion": 2, "ArtifactType": kind, "Results": results,
-            }},
-            "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
-        });
+        let predicate = report(kind, results);
         let ago: Age = ago.parse().unwrap();
         layer(FACTS.attestation(&self.digest, "release", (VULN, predicate), Some(ago)))
     }
@@ -92,6 +87,15 @@ fn layer(bytes: Vec<u8>) -> Layer {
         bytes,
         annotations: Default::default(),
     }
+}
+
+fn report(kind: &str, results: &Value) -> Value {
+    json!({
+        "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "result": {
+            "SchemaVersion": 2, "ArtifactType": kind, "Results": results,
+        }},
+        "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
+    })
 }
 
 fn critical() -> Value {
@@ -227,4 +231,24 @@ async fn a_million_findings_are_undecided() {
     assert!(bundle.len() < 16 << 20);
     bench.only(&[layer(bundle)]);
     assert_eq!(bench.says(&bench.gate).await, "undecided scan-unreadable");
+}
+
+#[tokio::test]
+async fn a_statement_with_more_subjects_than_are_read_is_undecided_and_says_why() {
+    let report = report("container_image", &nothing());
+    for (count, expected) in [(1024, "pass scanned"), (1025, "undecided scan-unaccepted")] {
+        let bench = Bench::new();
+        let others = (1..count).map(|number: usize| Digest::sha256(&number.to_be_bytes()));
+        let subjects: Vec<_> = [bench.digest.clone()].into_iter().chain(others).collect();
+        let bundle = FACTS.attestation_of(&subjects, "release", (VULN, &report));
+        bench.only(&[layer(bundle)]);
+        assert_eq!(bench.says(&bench.gate).await, expected);
+        let image = format!("{}@{}", bench.repository, bench.digest);
+        let review = bench.gate.review(&[image]).await;
+        let mut findings = review.verdict.policies()[0].findings().iter();
+        let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+        let is_named =
+            finding.detail.contains("(too-large)") && finding.detail.contains("subjects");
+        assert_eq!(is_named, count > 1024, "{}", finding.detail);
+    }
 }

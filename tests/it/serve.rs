@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use promotion_gate::admission::Audited;
 use promotion_gate::collect::{CacheSizes, CollectLimits, Collector};
 use promotion_gate::config::Config;
 use promotion_gate::oci::Client;
@@ -82,7 +83,7 @@ impl Gate {
             webhook: None,
             clients: None,
             cluster: None,
-            audit_only: false,
+            audited: Audited::default(),
             connections: 100,
             drain: Duration::from_secs(5),
             poll: Duration::from_millis(20),
@@ -375,7 +376,7 @@ async fn the_deadline_comes_from_the_api_server() {
 #[tokio::test]
 async fn audit_only_admits_everything_and_counts_denials() {
     let (_registry, _, unsigned) = images().await;
-    let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
+    let gate = Gate::with(SIGNED, |options| options.audited.everywhere = true).await;
     assert_eq!(gate.says(&unsigned).await, (true, String::new()));
     let mut old = review("nginx");
     old["apiVersion"] = json!("admission.k8s.io/v1beta1");
@@ -386,6 +387,31 @@ async fn audit_only_admits_everything_and_counts_denials() {
         metrics.contains(r#"promotion_gate_decisions_total{decision="deny",admitted="true"} 1"#),
         "{metrics}"
     );
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn in_an_audited_namespace_denials_are_only_recorded_and_elsewhere_they_deny() {
+    let (_registry, _, unsigned) = images().await;
+    let gate = Gate::with(SIGNED, |options| {
+        options.audited.namespaces = ["lab".to_owned()].into();
+    })
+    .await;
+    let shop = review(&unsigned);
+    let mut lab = shop.clone();
+    lab["request"]["namespace"] = json!("lab");
+    lab["request"]["object"]["metadata"]["namespace"] = json!("lab");
+    assert_eq!(gate.response(shop.to_string()).await["allowed"], false);
+    assert_eq!(gate.response(lab.to_string()).await["allowed"], true);
+    let (_, metrics) = gate.probe("/metrics").await;
+    for admitted in ["true", "false"] {
+        let counted =
+            format!(r#"promotion_gate_decisions_total{{decision="deny",admitted="{admitted}"}} 1"#);
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
+    // The namespace is that of the request, which the API server says, and not what the object says of itself.
+    lab["request"]["namespace"] = json!("shop");
+    assert_eq!(gate.response(lab.to_string()).await["allowed"], false);
     gate.close().await;
 }
 
@@ -571,7 +597,7 @@ async fn probes_are_answered_while_connections_to_them_are_held() {
 
 #[tokio::test]
 async fn under_audit_only_what_cannot_be_read_is_admitted_too() {
-    let gate = Gate::with(SIGNED, |options| options.audit_only = true).await;
+    let gate = Gate::with(SIGNED, |options| options.audited.everywhere = true).await;
     let mut large = review("nginx");
     large["request"]["object"]["metadata"]["annotations"] = json!({"a": "x".repeat(8 << 20)});
     let cut = review("nginx").to_string();

@@ -18,10 +18,20 @@ const GUARDED: &str = "only governors may change the webhook configuration";
 const OF_OTHERS: [&str; 2] = ["cert-manager.io/v1", "monitoring.coreos.com/v1"];
 
 /// Sets of options of the chart, and what each adds or leaves out: a kind and how many of it.
-const OPTIONS: [(&str, &str, usize); 9] = [
+const OPTIONS: [(&str, &str, usize); 11] = [
     (
         "replicas=1,auditOnly=true",
         "ValidatingWebhookConfiguration",
+        1,
+    ),
+    (
+        "auditNamespaces={lab,play}",
+        "ValidatingWebhookConfiguration",
+        1,
+    ),
+    (
+        "hostNetwork=true,listenAddress=[::],ports.webhook=10260,ports.probes=10261",
+        "Deployment",
         1,
     ),
     ("certificates.mode=certManager", "Certificate", 2),
@@ -154,7 +164,8 @@ fn the_gate_takes_the_arguments_and_the_configuration_of_the_chart() {
     let values = format!("--values={}", values.display());
     for mode in ["selfManaged", "certManager", "files"] {
         for audit in ["false", "true"] {
-            let set = format!("certificates.mode={mode},auditOnly={audit}");
+            let set =
+                format!("certificates.mode={mode},auditOnly={audit},auditNamespaces={{lab,play}}");
             let objects = rendered(home, &["--set", &set, &values]);
             let of_kind = |kind: &str| {
                 let found = objects.iter().find(|object| object["kind"] == kind);
@@ -163,7 +174,11 @@ fn the_gate_takes_the_arguments_and_the_configuration_of_the_chart() {
             let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
             let container = &pod["containers"][0];
             let args = container["args"].as_array().unwrap().iter();
-            let args = args.map(|arg| arg.as_str().unwrap());
+            let args: Vec<_> = args.map(|arg| arg.as_str().unwrap()).collect();
+            for namespace in ["lab", "play"] {
+                let arg = format!("--audit-namespace={namespace}");
+                assert!(args.contains(&&*arg), "{args:?}");
+            }
             let mut gate = Command::new(env!("CARGO_BIN_EXE_promotion-gate"));
             // Every argument is read before the help is printed.
             let ran = run(gate.args(args).arg("--help"), b"");
@@ -203,6 +218,9 @@ fn mistyped_and_impossible_values_are_refused() {
             "image.repository=x,webhook.create=false",
             "webhook.create: `selfManaged`",
         ),
+        ("auditNamespaces={A}", "auditNamespaces/0"),
+        ("ports.webhook=443", "/ports/webhook"),
+        ("listenAddress=::", "/listenAddress"),
         (
             "webhook.infrastructureNamespaces={A}",
             "infrastructureNamespaces/0",
@@ -359,6 +377,25 @@ fn upgrade_and_rollback_keep_the_webhooks_that_the_gate_wrote_and_upgrade_the_de
     let rollback = ["rollback", NAMESPACE, "1"];
     installed.helm(&installed.grace, &rollback).ok();
     assert_eq!(version(), "0.1.0");
+    assert_eq!(installed.webhooks(), written);
+}
+
+#[test]
+fn a_forced_upgrade_is_refused_before_it_takes_the_webhooks_away_and_a_plain_one_goes_on() {
+    let installed = Installed::new();
+    installed.fill_in();
+    let written = installed.webhooks();
+    let chart = chart();
+    let upgrade = ["upgrade", NAMESPACE, &chart, "--reuse-values"];
+    let forced = [&upgrade[..], &["--force"]].concat();
+    let said = installed.helm(&installed.grace, &forced).refused();
+    assert!(said.contains("take all `webhooks` away"), "{said}");
+    assert_eq!(installed.webhooks(), written);
+    let empty = json!({"webhooks": []}).to_string();
+    let patch = ["patch", CONFIGURATIONS, "promotion-gate", "--type=merge"];
+    let patch = patch.into_iter().chain(["--patch", &empty]);
+    installed.plane.kubectl_by("grace", patch, "").refused();
+    installed.helm(&installed.grace, &upgrade).ok();
     assert_eq!(installed.webhooks(), written);
 }
 

@@ -1,5 +1,8 @@
 //! An emergency change that is declared with the command `emergency` and agreed to with cosign, and the reverse.
 
+mod on_call;
+mod outcomes;
+
 use serde_json::{Value, json};
 
 use crate::approve::{People, build, gate};
@@ -116,26 +119,48 @@ fn the_command_agrees_to_a_declaration_by_cosign() {
 #[test]
 fn a_rejection_of_a_declaration_blocks_it_when_it_is_deleted_from_the_registry_and_the_gate_is_replaced()
  {
+    let reason = "it is another table";
+    blocks_although_it_is_deleted(
+        "rejected",
+        &["approve", "--decision", "rejected", "--reason", reason],
+        "`eve` rejected it",
+        &[("reason", json!(reason)), ("closure", Value::Null)],
+    );
+}
+
+#[test]
+fn the_closure_of_an_emergency_change_ends_it_when_it_is_deleted_from_the_registry_and_the_gate_is_replaced()
+ {
+    let reason = "mended otherwise";
+    blocks_although_it_is_deleted(
+        "closed",
+        &["close", "--reason", reason],
+        "`eve` ended it",
+        &[("reason", json!(reason)), ("closure", json!(true))],
+    );
+}
+
+/// `eve` signs something with the command `emergency` that ends an emergency change; a gate in a cluster sees it and says so, and it is
+/// kept. Then somebody deletes it from the registry, and another gate takes the place of the first.
+fn blocks_although_it_is_deleted(
+    repository: &str,
+    command: &[&str],
+    says: &str,
+    kept_fields: &[(&str, Value)],
+) {
     let sigstore = LocalSigstore::shared();
     let gate = gate_with_emergencies(&sigstore);
     let registry = Registry::distribution();
-    let image = build(&registry, "rejected", &sigstore);
+    let image = build(&registry, repository, &sigstore);
     let (_, declaration) = declare(&gate, &image, &sigstore);
     let carol = sigstore.issuer.token("carol@example.com");
     emergency(&gate, "approve", &image, &carol, &[]).ok();
     gate.check(&image.by_digest()).allowed();
-    // The list of what is attached, as it is without the rejection.
+    // The list of what is attached, as it is without what ends it.
     let list = image.attached("");
     let before = registry.crane(["digest", &list]).ok();
-    let reject = [
-        "--key",
-        "eve.key",
-        "--decision",
-        "rejected",
-        "--reason",
-        "it is another table",
-    ];
-    emergency_by(&gate, "approve", &image, &reject).ok();
+    let (verb, said) = command.split_first().unwrap();
+    emergency_by(&gate, verb, &image, &[&["--key", "eve.key"], said].concat()).ok();
 
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
@@ -149,9 +174,9 @@ fn a_rejection_of_a_declaration_blocks_it_when_it_is_deleted_from_the_registry_a
         let object = deployment("web", &image.by_digest());
         plane.kubectl_as(User::Alice, ["apply", "-f", "-"], &object)
     };
-    let refuses = || apply().stderr.contains("`eve` rejected it");
+    let refuses = || apply().stderr.contains(says);
     until("the webhook refuses it", || refuses().then_some(()));
-    let kept = until("the rejection is kept", || {
+    let kept = until("what ends it is kept", || {
         let list = plane.kubectl(["get", "rejections", "-o", "json"]).ok();
         let list: Value = serde_json::from_str(&list).unwrap();
         list["items"].get(0).cloned()
@@ -162,9 +187,11 @@ fn a_rejection_of_a_declaration_blocks_it_when_it_is_deleted_from_the_registry_a
         ("environment", "production"),
         ("emergency", &*declaration),
         ("person", "eve"),
-        ("reason", "it is another table"),
     ] {
         assert_eq!(spec[field], value, "{kept}");
+    }
+    for (field, value) in kept_fields {
+        assert_eq!(spec[field], *value, "{kept}");
     }
 
     // Somebody who may write to the registry puts the earlier list in the place of the present one.
@@ -178,8 +205,8 @@ fn a_rejection_of_a_declaration_blocks_it_when_it_is_deleted_from_the_registry_a
     until("the new gate refuses it too", || {
         let ran = apply();
         assert!(!ran.is_ok(), "{ran}");
-        let says = |part: &str| ran.stderr.contains(part);
-        (says("`eve` rejected it") && says(name)).then_some(())
+        let contains = |part: &str| ran.stderr.contains(part);
+        (contains(says) && contains(name)).then_some(())
     });
     plane.kubectl(["delete", "rejection", name]).ok();
     until("what is not kept counts no more", || {

@@ -10,6 +10,7 @@
 
 mod approvals;
 mod approve;
+mod audited;
 mod certificates;
 mod chart;
 mod cluster;

@@ -34,11 +34,13 @@ const MAXIMUM_WORK: u64 = 500_000;
 
 /// The most work of the evaluations that belong together, such as those of one expression over all statements of an image.
 const MAXIMUM_TOGETHER: u64 = 4 * MAXIMUM_WORK;
+/// The most work of all evaluations of one judgement of a change: about one second on one core.
+pub(crate) const MAXIMUM_OF_JUDGEMENT: u64 = 20 * MAXIMUM_WORK;
 /// Bytes of JSON that are read for one unit of work.
 const BYTES_OF_ONE: usize = 64;
 
 /// What is left of the work of evaluations that belong together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Work(u64);
 
 impl Default for Work {
@@ -48,6 +50,13 @@ impl Default for Work {
 }
 
 impl Work {
+    /// The work for one of `count` groups of evaluations in the judgement of one change. The shares are equal, so that the order of
+    /// policies and images does not matter.
+    pub fn share_of(count: usize) -> Work {
+        let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        Work(MAXIMUM_TOGETHER.min(MAXIMUM_OF_JUDGEMENT / count))
+    }
+
     /// Whether nothing is left.
     pub fn is_spent(&self) -> bool {
         self.0 == 0
@@ -55,8 +64,15 @@ impl Work {
 
     /// Counts the reading of a text.
     pub(super) fn read(&mut self, text: &str) -> Result<(), NotEvaluated> {
-        let work = u64::try_from(text.len() / BYTES_OF_ONE).unwrap_or(u64::MAX);
-        self.0 = self.0.saturating_sub(work);
+        self.make_values(text.len() / BYTES_OF_ONE)
+    }
+
+    /// Counts the making of so many values.
+    ///
+    /// # Errors
+    /// If nothing is left.
+    pub fn make_values(&mut self, count: usize) -> Result<(), NotEvaluated> {
+        self.spend(u64::try_from(count).unwrap_or(u64::MAX));
         match self.is_spent() {
             true => Err(NotEvaluated::TooMuchWork),
             false => Ok(()),
@@ -75,8 +91,20 @@ impl Work {
     /// Takes away what an evaluation used.
     pub(super) fn take(&mut self, meter: &Meter) {
         let left = meter.left.load(Ordering::Relaxed);
-        self.0 = self.0.saturating_sub(meter.most.saturating_sub(left));
+        self.spend(meter.most.saturating_sub(left));
     }
+
+    fn spend(&mut self, work: u64) {
+        #[cfg(test)]
+        SPENT.set(SPENT.get() + work.min(self.0));
+        self.0 = self.0.saturating_sub(work);
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The work of all evaluations on this thread.
+    pub(crate) static SPENT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 static TYPE: Type = Type::new_unspecified_type(VARIABLE);

@@ -29,6 +29,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use meter::Work;
+#[cfg(test)]
+pub(crate) use meter::{MAXIMUM_OF_JUDGEMENT, SPENT};
 use meter::metered;
 use pattern::Pattern;
 use time::CelTime;
@@ -53,6 +55,12 @@ const MAXIMUM_DEPTH: usize = 64;
 /// The most characters of a message of the parser or the evaluation.
 const MAXIMUM_MESSAGE: usize = 200;
 
+#[cfg(test)]
+thread_local! {
+    /// How many expressions were compiled on this thread.
+    pub(crate) static COMPILED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
@@ -61,6 +69,7 @@ pub struct Expression {
     metered: IdedExpr,
     patterns: Vec<Pattern>,
     uses: BTreeSet<String>,
+    loops: usize,
 }
 
 /// The value of a variable.
@@ -112,7 +121,7 @@ pub enum NotEvaluated {
     TooLarge(String),
     /// The evaluation reached the limit of its work.
     #[error(
-        "the evaluation was stopped because it takes too much work: loop over shorter lists, or nest fewer loops"
+        "the evaluation was stopped because it takes too much work: loop over shorter lists, nest fewer loops, or evaluate fewer expressions for one change"
     )]
     TooMuchWork,
     /// The expression does not fit the values.
@@ -126,6 +135,8 @@ impl Expression {
     /// # Errors
     /// All mistakes that are found, each with its place in the expression.
     pub fn compile(source: &str, variables: &[&str]) -> Result<Expression, Vec<ExpressionFault>> {
+        #[cfg(test)]
+        COMPILED.set(COMPILED.get() + 1);
         let whole = |message: String| {
             vec![ExpressionFault {
                 line: 1,
@@ -185,6 +196,7 @@ impl Expression {
                 metered: metered(parsed),
                 patterns,
                 uses,
+                loops: shape.loops,
             }),
             false => Err(faults),
         }
@@ -193,6 +205,11 @@ impl Expression {
     /// The expression as it is written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// How deep its loops are nested.
+    pub fn loops(&self) -> usize {
+        self.loops
     }
 
     /// Whether the expression uses a variable.
@@ -225,6 +242,7 @@ impl Expression {
             size.add(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
                 .map_err(|why| NotEvaluated::TooLarge(format!("`{name}` {why}")))?;
         }
+        work.make_values(size.values())?;
         let meter = work.meter();
         // The library can panic; that is a failure of the evaluation and not of the process.
         let evaluated = catch_unwind(AssertUnwindSafe(|| {

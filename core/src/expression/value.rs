@@ -18,6 +18,10 @@ pub(super) struct Size {
 }
 
 impl Size {
+    pub(super) fn values(&self) -> usize {
+        self.values
+    }
+
     /// Adds a value. The error is the end of a sentence.
     pub(super) fn add(&mut self, value: &Value, most: usize, depth: usize) -> Result<(), String> {
         let Some(deeper) = depth.checked_sub(1) else {

@@ -168,6 +168,15 @@ impl Evidence {
         }
     }
 
+    /// How many entries of reports rules go through.
+    pub(super) fn entries(&self) -> usize {
+        let of_images = self.images.values().chain(self.with_earlier.values());
+        let statements = of_images
+            .filter_map(Collected::value)
+            .flat_map(|it| &it.statements);
+        statements.map(|(_, it)| it.predicate().entries()).sum()
+    }
+
     /// The number of statements that count for a rule with this effect and are not attached any more.
     pub(super) fn earlier(&self, subject: &Subject, effect: Effect) -> usize {
         let count = |it: Collected<&ImageEvidence>| it.value().map_or(0, |it| it.statements.len());

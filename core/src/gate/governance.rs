@@ -292,7 +292,8 @@ impl GovernanceChange {
         }
     }
 
-    /// Whether this is a new rejection by the person whose Kubernetes user the requester is.
+    /// Whether this is a new rejection by the person whose Kubernetes user the requester is. It may close no emergency change: who may
+    /// do that is asked of the signed closure alone.
     fn rejects_in_own_name(&self, by: &GovernedBy<'_>) -> bool {
         let creates = self.operation == GovernanceOperation::Create;
         let Some(people) = by.snapshot.world.people.complete() else {
@@ -306,8 +307,14 @@ impl GovernanceChange {
         self.kind == GovernedKind::Rejection
             && creates
             && named == Some(person.name.as_str())
+            && !self.closes_an_emergency()
             && person.is_active_at(by.now)
             && !self.adds_owner()
+    }
+
+    fn closes_an_emergency(&self) -> bool {
+        let closure = self.after.pointer("/spec/closure");
+        closure.is_some_and(|it| *it != Value::Bool(false))
     }
 
     fn refusals(&self, by: &GovernedBy<'_>) -> Vec<String> {
@@ -324,6 +331,9 @@ impl GovernanceChange {
         }
         if self.kind == GovernedKind::Rejection && self.operation == GovernanceOperation::Create {
             let why = match by.snapshot.world.people.complete() {
+                _ if self.closes_an_emergency() => {
+                    "with `closure`, only governors create one; `promotion-gate emergency close` ends an emergency change"
+                }
                 Some(_) => {
                     "a rejection in your own name needs `spec.person`: the name of the person of whom a people directory lists your Kubernetes user as an identity"
                 }

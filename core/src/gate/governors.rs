@@ -1,6 +1,8 @@
 //! Governors who are also approvers. A governor can change the policies, so a governor must not fill a seat of an approval or of an
 //! emergency change.
 
+use std::collections::BTreeSet;
+
 use super::people::{Identity, Lookup, People, Person};
 use super::policy::Policy;
 use super::rules::{Approvals, Approvers, Requirement};
@@ -51,13 +53,14 @@ impl Policy {
         self.approvals().next().is_some()
     }
 
-    /// Whether the policy bounds the age of scans.
-    pub fn bounds_scan_ages(&self) -> bool {
-        let mut requirements = self.requirements.iter();
-        requirements.any(|named| match &named.requirement {
-            Requirement::Vulnerabilities(rule) => rule.bounds_ages(),
-            _ => false,
-        })
+    /// The ages of scans that the policy bounds, as records name them.
+    pub fn bounded_scan_ages(&self) -> BTreeSet<String> {
+        let requirements = self.requirements.iter();
+        let bounded = requirements.flat_map(|named| match &named.requirement {
+            Requirement::Vulnerabilities(rule) => rule.bounded_ages(),
+            _ => Vec::new(),
+        });
+        bounded.map(|age| age.judged_by(&self.name)).collect()
     }
 
     /// The requirements `approvals`.

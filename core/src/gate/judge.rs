@@ -5,6 +5,7 @@ mod image_review;
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
+use super::effort::evaluations;
 use super::emergency::Waivers;
 use super::evidence::Evidence;
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
@@ -15,6 +16,7 @@ use super::rules::{ApprovalListing, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use super::world::EvidenceToKeep;
+use crate::expression::Work;
 use crate::reason::{Reason, reasons};
 use image_review::{ImageUnderReview, PolicyEntry, finding_of, skip_for};
 
@@ -64,6 +66,7 @@ pub fn engine_reasons() -> Vec<Reason> {
 /// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
 /// so does a case for which no rule is written.
 pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
+    let work = Work::share_of(evaluations(promotion, evidence, governing));
     // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
     let images: Vec<_> = promotion
         .images()
@@ -71,6 +74,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .map(|(at, (image, pin))| ImageUnderReview {
             records: promotion.records_of(at),
             is_injected: promotion.is_injected(at),
+            work: work.clone(),
             ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
         })
         .collect();
@@ -83,7 +87,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
             PolicyFindings {
                 policy,
                 certainty: *certainty,
-                workload: findings_for_workload(promotion, governing, policy),
+                workload: findings_for_workload(promotion, governing, policy, &work),
                 images: each
                     .map(|image| image.findings_for(policy, &entries))
                     .collect(),
@@ -269,6 +273,7 @@ fn findings_for_workload(
     promotion: &Promotion,
     governing: &Governing<'_>,
     policy: &Policy,
+    work: &Work,
 ) -> Vec<Finding> {
     let change = &promotion.change;
     let unreadable = change.unreadable.iter().map(|unreadable| {
@@ -280,6 +285,7 @@ fn findings_for_workload(
         promotion,
         policy,
         world: governing.world,
+        work: work.clone(),
     };
     let requirements = policy.requirements.iter().enumerate();
     let required = requirements.filter_map(|(index, named)| {

@@ -4,6 +4,7 @@ mod age;
 mod controllers;
 mod coverage;
 mod distinct;
+mod effort;
 mod emergency;
 mod evidence;
 mod finding;
@@ -37,6 +38,7 @@ mod world;
 
 pub use age::Age;
 pub use controllers::GroupKind;
+pub use effort::can_take_long;
 pub use emergency::{
     CountedReview, EmergencyOutlook, EmergencyParticipants, EmergencyPolicy, EmergencyStatement,
     EmergencyUse, EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement,
@@ -78,7 +80,7 @@ pub use promotion::{
     Promotion, Role, UnreadableField, Workload,
 };
 pub use prospect::Prospect;
-pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records};
+pub use record::{AdmittedBy, ImageRecords, RecordEntry, RecordedSource, Records, ScanAge};
 pub use rules::{
     ApprovalEffect, ApprovalListing, ApprovalOutlook, Approver, Approvers, Class, EvidenceUse,
     ListedApproval, ListedWord, Needs, Requirement, RequirementEntry, RuleManual, command_line,

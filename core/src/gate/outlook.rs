@@ -10,6 +10,7 @@ use super::signer::AcceptedSigner;
 use super::snapshot::Governing;
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{self, Predicate};
+use crate::expression::Work;
 
 /// The effect of an approval that is not signed yet, for each image for which a policy of the environment requires approvals.
 pub fn approval_outlook(
@@ -47,6 +48,7 @@ pub fn approval_outlook(
                     evidence: evidence.for_effect(&subject, Effect::CanHurt),
                     last_listed: None,
                     parent_index: None,
+                    work: Work::default(),
                 };
                 outlooks.push(rule.outlook(&check, approver, said));
             }

@@ -48,10 +48,13 @@ pub(super) fn instead_of_index(
             // The denial names both, so that the evidence of the index is not hidden behind that of its platforms.
             if of_platforms.outcome.denies() && (carries || on_index.outcome == Outcome::Undecided)
             {
-                return Judgement {
-                    detail: format!("{}; and {}", on_index.detail, of_platforms.detail),
-                    ..on_index
+                let detail = format!("{}; and {}", on_index.detail, of_platforms.detail);
+                // Platforms that could not be read may meet the requirement, whatever else the index carries.
+                let denial = match of_platforms.outcome {
+                    Outcome::Undecided if on_index.outcome == Outcome::Fail => of_platforms,
+                    _ => on_index,
                 };
+                return Judgement { detail, ..denial };
             }
             of_platforms
         }

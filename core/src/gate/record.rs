@@ -32,12 +32,31 @@ pub struct RecordEntry {
     pub by: AdmittedBy,
     /// The environments of the policies that allowed it and require approvals.
     pub environments: BTreeSet<String>,
-    /// The names of the policies that allowed it and found its scans recent enough.
+    /// The ages that policies judged that allowed it, as [`ScanAge::judged_by`] writes them.
     pub ages_judged: BTreeSet<String>,
     /// The source that verified provenance names.
     pub source: Option<RecordedSource>,
     /// When it was admitted.
     pub at: Timestamp,
+}
+
+/// An age that a policy can bound, and does not ask again of what it admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanAge {
+    /// The age of the scan.
+    Scan,
+    /// The age of the scanner's database.
+    Database,
+}
+
+impl ScanAge {
+    /// The text in a record that says that this policy judged the age.
+    pub fn judged_by(self, policy: &str) -> String {
+        match self {
+            ScanAge::Scan => policy.to_owned(),
+            ScanAge::Database => format!("{policy} (database)"),
+        }
+    }
 }
 
 /// Why an image was admitted.
@@ -84,7 +103,8 @@ pub struct ImageRecords {
     pub entries: Vec<Arc<RecordEntry>>,
     /// The environments in which its digest was admitted by a policy that requires approvals, complied and ran, in any namespace.
     pub environments: BTreeSet<String>,
-    /// The policies that found the scans of its digest recent enough, where it complied and ran, in any namespace.
+    /// The ages of its digest's scans that policies judged, where it complied and ran, in any namespace; as [`ScanAge::judged_by`]
+    /// writes them.
     pub ages_judged: BTreeSet<String>,
     /// Every digest with which the reference was admitted in this namespace; a node may still have each of them.
     pub admitted: BTreeSet<Digest>,

@@ -89,7 +89,7 @@ pub struct Revocation {
     pub reason: String,
 }
 
-/// A rejection that is kept in the cluster, so that deleting it in a registry lifts nothing.
+/// A rejection, or the early end of an emergency change, that is kept in the cluster, so that deleting it in a registry lifts nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptRejection {
     /// The name of the resource.
@@ -100,6 +100,8 @@ pub struct KeptRejection {
     pub namespace: Option<String>,
     /// The declaration of an emergency change that it is about; `None` for the digest in general.
     pub emergency: Option<Digest>,
+    /// Whether the person ended this emergency change early. Nothing lifts that.
+    pub is_closure: bool,
     /// The name of the person in the people directory.
     pub person: String,
     /// When it was given: the latest verified time of the statement, or the creation of the resource.
@@ -151,7 +153,8 @@ impl KeptAuthors {
 /// turn a denial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EvidenceToKeep {
-    /// Rejections by people who may approve, or who may agree to an emergency change, each with its digest. Their names are empty.
+    /// Rejections by people who may approve, or who may agree to an emergency change, and closures of emergency changes, each with its
+    /// digest. Their names are empty.
     pub rejections: Vec<(Digest, KeptRejection)>,
     /// Authors, with the statements that name them.
     pub authors: BTreeMap<Digest, KeptAuthors>,
@@ -177,7 +180,8 @@ impl EvidenceToKeep {
 }
 
 impl World {
-    /// Whether the cluster keeps this rejection by this person; where its time is verified (`is_timed`), one that is as recent.
+    /// Whether the cluster keeps this rejection by this person; where its time is verified (`is_timed`), one that is as recent. Of a
+    /// closure, whether it keeps one of the same emergency change.
     pub(super) fn keeps_rejection(
         &self,
         digest: &Digest,
@@ -189,8 +193,9 @@ impl World {
             kept.environment == rejection.environment
                 && kept.namespace == rejection.namespace
                 && kept.emergency == rejection.emergency
-                && kept.person == rejection.person
-                && (!is_timed || kept.at >= rejection.at)
+                && kept.is_closure == rejection.is_closure
+                && (kept.is_closure
+                    || kept.person == rejection.person && (!is_timed || kept.at >= rejection.at))
         })
     }
 

@@ -40,7 +40,7 @@ const NOT_GIVEN: u8 = 2;
 ///
 /// Shows the digest, its source, authors and change, and what the policies say; asks; signs with a key or with your identity;
 /// attaches the approval to the image or to an evidence repository; reads it back and verifies it. Refuses while rules other
-/// than `approvals` and `noFreeze` deny. An `expression` counts if manifests are given (`--file`), and if it is not about the
+/// than `approvals` and `noFreeze` deny. An `expression` counts if manifests are given (`-f`), and if it is not about the
 /// requester, the time or the kind of the change; otherwise it is only shown.
 ///
 /// With your identity and the public-good instance of Sigstore, your e-mail address becomes public for good. Use a key

@@ -86,6 +86,10 @@ checks! {
         "the gate runs with `--audit-only` and denies nothing"
         "Every workload is admitted, whatever the policies say."
         "Remove `--audit-only` from the arguments of the Deployment when you want the gate to deny.";
+    NAMESPACES_AUDITED Warning "namespaces-audited"
+        "the gate denies nothing in some namespaces"
+        "With `--audit-namespace`, every workload is admitted there, whatever the policies say, and without an answer too."
+        "Remove the namespaces from the arguments of the Deployment when you want the gate to deny there.";
     GATE_MISSING Critical "gate-missing"
         "the Service of the webhook leads to no Deployment"
         "Nothing answers the API server, so that every governed request is refused."

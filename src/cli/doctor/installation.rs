@@ -1,6 +1,6 @@
 //! Does the gate run so that it answers, denies, and can be reached by the API server alone?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::checks;
 use super::report::DoctorReport;
+use crate::admission::Audited;
 
 /// What runs in the namespace of the gate.
 #[derive(Debug, Default)]
@@ -32,6 +33,15 @@ impl Installation {
             let mut selector = selector.iter();
             labels.is_some_and(|labels| selector.all(|(key, value)| labels.get(key) == Some(value)))
         })
+    }
+
+    /// Where its arguments say that it only records.
+    pub(super) fn audited(&self) -> Audited {
+        let arguments = self.deployment().map(arguments).unwrap_or_default();
+        Audited {
+            everywhere: has(&arguments, "--audit-only"),
+            namespaces: values(&arguments, "--audit-namespace"),
+        }
     }
 
     /// The service account of its Pods.
@@ -67,14 +77,13 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
         1 => report.find(&checks::GATE_ALONE, [shown.clone()]),
         _ => {}
     }
-    let arguments = arguments(deployment);
-    let has = |flag: &str| {
-        let mut arguments = arguments.iter();
-        arguments.any(|argument| argument.split('=').next() == Some(flag))
-    };
-    if has("--audit-only") {
+    let audited = found.audited();
+    if audited.everywhere {
         report.find(&checks::AUDIT_ONLY, [shown]);
     }
+    let namespaces = audited.namespaces.iter();
+    let namespaces = namespaces.map(|name| format!("Namespace `{name}`"));
+    report.find_any(&checks::NAMESPACES_AUDITED, namespaces.collect());
     let empty = Labels::new();
     let labels = labels(deployment).unwrap_or(&empty);
     let desired = deployment.spec.as_ref().and_then(|it| it.replicas);
@@ -88,8 +97,12 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
     report.find_any(&checks::DRAINS_BLOCKED, blocking.collect());
 
     let mut networks = found.networks.iter();
-    let is_limited = networks.any(|network| limits(network, labels));
-    if !is_limited && !has("--client-ca") {
+    let template = deployment.spec.as_ref().map(|it| &it.template);
+    let pods = template.and_then(|it| it.spec.as_ref());
+    // No NetworkPolicy is about Pods in the network of their node.
+    let in_pod_network = pods.is_none_or(|it| it.host_network != Some(true));
+    let is_limited = in_pod_network && networks.any(|network| limits(network, labels));
+    if !is_limited && !has(&arguments(deployment), "--client-ca") {
         let about = format!(
             "no NetworkPolicy of `{namespace}` limits who reaches its Pods, and it asks for no client certificate"
         );
@@ -103,6 +116,27 @@ fn arguments(deployment: &Deployment) -> Vec<&str> {
     let containers = pods.into_iter().flat_map(|pods| &pods.containers);
     let arguments = containers.flat_map(|it| it.command.iter().chain(&it.args));
     arguments.flatten().map(String::as_str).collect()
+}
+
+fn has(arguments: &[&str], flag: &str) -> bool {
+    let mut arguments = arguments.iter();
+    arguments.any(|argument| argument.split('=').next() == Some(flag))
+}
+
+/// The values of a flag, written as `--flag=value` or as two arguments.
+fn values(arguments: &[&str], flag: &str) -> BTreeSet<String> {
+    let mut values = BTreeSet::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.split_once('=') {
+            Some((name, value)) if name == flag => {
+                values.insert(value.to_owned());
+            }
+            None if *argument == flag => values.extend(arguments.next().map(|&it| it.to_owned())),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Whether a selector with labels and expressions matches.
@@ -219,7 +253,17 @@ mod tests {
     #[test]
     fn each_hole_in_the_installation_is_found() {
         type Change = fn(&mut [Value; 4]);
-        let holes: [(&str, Change); 8] = [
+        let holes: [(&str, Change); 10] = [
+            ("port-open", |[_, it, ..]| {
+                it["spec"]["template"]["spec"]["hostNetwork"] = json!(true)
+            }),
+            ("namespaces-audited", |[_, it, ..]| {
+                let container = &mut it["spec"]["template"]["spec"]["containers"][0];
+                container["args"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(json!("--audit-namespace=lab"));
+            }),
             ("gate-missing", |[service, ..]| {
                 service["spec"]["selector"] = json!({"app": "x"})
             }),
@@ -248,6 +292,23 @@ mod tests {
         for (id, hole) in holes {
             assert_eq!(found(hole), [id]);
         }
+    }
+
+    #[test]
+    fn audited_namespaces_are_found_in_both_spellings_of_the_argument() {
+        let mut objects = installed();
+        let container = &mut objects[1]["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"].as_array_mut().unwrap();
+        arguments.extend(["--audit-namespace=lab", "--audit-namespace", "play"].map(Value::from));
+        let [service, deployment, ..] = objects;
+        let found = Installation {
+            service: serde_json::from_value(service).unwrap(),
+            deployments: vec![serde_json::from_value(deployment).unwrap()],
+            ..Installation::default()
+        };
+        let audited = found.audited();
+        assert!(!audited.everywhere);
+        assert_eq!(Vec::from_iter(audited.namespaces), ["lab", "play"]);
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) fn check(
         return report.cannot_check("the webhook", "this version prints no such entry");
     };
     let policy = entry.failure_policy.as_deref().unwrap_or("Fail");
-    if policy != "Fail" {
+    // A gate that only records has `Ignore`, and that it only records is a finding of its own.
+    if policy != "Fail" && printed["failurePolicy"] != policy {
         let about = format!("`{VALIDATE}`: `failurePolicy: {policy}`");
         report.find(&checks::WEBHOOK_FAILURE_POLICY, [about]);
     }
@@ -228,9 +229,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::{Endpoint, Registration};
+    use crate::admission::{Audited, Endpoint, Registration};
 
     fn printed() -> Value {
+        printed_of(Audited::default())
+    }
+
+    fn printed_of(audited: Audited) -> Value {
         let key = rcgen::KeyPair::generate().unwrap();
         let authority = rcgen::CertificateParams::new([]).unwrap();
         let authority = authority.self_signed(&key).unwrap().pem();
@@ -242,24 +247,48 @@ mod tests {
             },
             ca_bundle: Some(base64::engine::general_purpose::STANDARD.encode(authority)),
             infrastructure: BTreeSet::from(["gate".to_owned(), "kube-system".to_owned()]),
+            audited,
         };
         registration.configuration().unwrap()
     }
 
     fn found(change: impl FnOnce(&mut Value)) -> Vec<&'static str> {
-        let expected = printed();
+        found_of(&printed(), change)
+    }
+
+    fn found_of(expected: &Value, change: impl FnOnce(&mut Value)) -> Vec<&'static str> {
         let mut found = expected.clone();
         change(&mut found);
         let found = serde_json::from_value(found).unwrap();
         let mut report = DoctorReport::new();
         let now = "2026-11-29T12:00:00Z".parse().unwrap();
-        check(&[found], &expected, now, &mut report);
+        check(&[found], expected, now, &mut report);
         report.findings().iter().map(|finding| finding.id).collect()
     }
 
     #[test]
     fn the_configuration_as_printed_has_no_hole() {
         assert_eq!(found(|_| {}), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn the_configuration_of_a_gate_that_only_records_has_no_hole() {
+        let everywhere = printed_of(Audited {
+            everywhere: true,
+            ..Audited::default()
+        });
+        assert_eq!(found_of(&everywhere, |_| {}), Vec::<&str>::new());
+        let lab = printed_of(Audited {
+            namespaces: BTreeSet::from(["lab".to_owned()]),
+            ..Audited::default()
+        });
+        assert_eq!(found_of(&lab, |_| {}), Vec::<&str>::new());
+        // Another namespace is left out of the entry that denies.
+        let hole = found_of(&lab, |it| {
+            let values = &mut it["webhooks"][0]["namespaceSelector"]["matchExpressions"][0];
+            values["values"] = json!(["gate", "kube-system", "lab", "shop"]);
+        });
+        assert_eq!(hole, ["webhook-selector"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use promotion_gate_sign::SignedWord;
 
 use super::about::{Outlook, declared_images};
 use super::{AgreeArgs, Desk, code, incidents, shown};
-use crate::cli::approve::{self, Decision};
+use crate::cli::approve::Decision;
 use crate::text::line;
 
 pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
@@ -22,6 +22,36 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
     let Some((_, declared)) = found.first() else {
         return Ok(ExitCode::from(super::NOT_SIGNED));
     };
+    // 1. What was declared, of which images, and what it waives.
+    let images = declared_images(&found);
+    show_declared(&args, declared);
+    desk.show_images(&images).await?;
+    for (outlook, declared) in &found {
+        shown::outlook(outlook);
+        shown::own(&outlook.outlook.policy, declared.own.as_ref());
+    }
+    // 2. Why this agreement would let nothing pass.
+    let mut problems = why_useless(&args, &found);
+    problems.extend(not_declared(&outlooks, &images));
+    problems.extend(incident(&args, &desk, &found).await);
+    desk.show_plan("agreement");
+    if desk.refuses(&problems, &args.signs) {
+        return Ok(ExitCode::from(super::NOT_SIGNED));
+    }
+    // 3. Sign, attach, read back; then who is still to agree.
+    let word = word(&args, declared);
+    let signed = desk.sign(&word, &images, &args.signs).await?;
+    if signed.is_some() {
+        if let Decision::Approved = args.decision {
+            show_open_seats(&found);
+        }
+        let status = desk.case.command(&desk.sources, "status", &images, &[]);
+        print_line!("Whether it passes now:\n  {status}");
+    }
+    Ok(code(signed.as_ref(), &args.signs))
+}
+
+fn show_declared(args: &AgreeArgs, declared: &ListedDeclaration) {
     let verb = match args.decision {
         Decision::Approved => "Agreeing to",
         Decision::Rejected => "Rejecting",
@@ -36,34 +66,28 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         shown::statement(statement);
     }
     print_line!("");
-    let images = declared_images(&found);
-    let asked = desk.case.images(&images);
-    for asked in &asked {
-        approve::shown::asked(asked, &desk.sources.client).await?;
-    }
+}
+
+/// Why the agreement would let nothing pass under policies that enforce, by the declaration and the person who signs.
+fn why_useless(args: &AgreeArgs, found: &[(&Outlook, &ListedDeclaration)]) -> Vec<String> {
     let mut problems = Vec::new();
-    for (outlook, declared) in &found {
-        shown::outlook(outlook);
-        let own = declared.own.as_ref();
-        shown::own(&outlook.outlook.policy, own);
+    for (outlook, declared) in found {
         if outlook.enforcement != Enforcement::Enforce {
             continue;
         }
         let policy = &outlook.outlook.policy;
         let of_policy = |why: &String| format!("under the policy `{policy}`: {why}");
         problems.extend(declared.ended.as_ref().map(&of_policy));
-        if let (Decision::Approved, Some(Err(why))) = (args.decision, own.map(|own| &own.seat)) {
+        let seat = declared.own.as_ref().map(|own| &own.seat);
+        if let (Decision::Approved, Some(Err(why))) = (args.decision, seat) {
             problems.push(format!("your agreement would not count {}", of_policy(why)));
         }
     }
-    problems.extend(not_declared(&outlooks, &images));
-    problems.extend(incident(&args, &desk, &found).await);
-    let without_time = "the agreement counts nowhere";
-    approve::shown::plan(desk.signing.plan(), desk.signing.origin(), without_time);
-    if desk.refuses(&problems, &args.signs) {
-        return Ok(ExitCode::from(super::NOT_SIGNED));
-    }
-    let word = SignedWord::Approval(Approval {
+    problems
+}
+
+fn word(args: &AgreeArgs, declared: &ListedDeclaration) -> SignedWord {
+    SignedWord::Approval(Approval {
         environment: args.about.environment.clone(),
         decision: match args.decision {
             Decision::Approved => ApprovalDecision::Approved,
@@ -75,34 +99,20 @@ pub(super) async fn run(args: AgreeArgs) -> anyhow::Result<ExitCode> {
         scopes: BTreeMap::new(),
         despite: Vec::new(),
         emergency: Some(declared.declaration.clone()),
-    });
-    let status = desk.case.command(&desk.sources, "status", &images, &[]);
-    let signed = Desk::sign_with(
-        &mut desk.signing,
-        &desk.sources,
-        desk.terminal.as_ref(),
-        &word,
-        &asked,
-        &args.signs,
-    )
-    .await?;
-    if signed.is_some() {
-        for (outlook, declared) in &found {
-            let open = declared
-                .own
-                .as_ref()
-                .and_then(|own| shown::open_seats(&own.open));
-            if let (Decision::Approved, Some(open)) = (args.decision, open) {
-                print_line!(
-                    "Still to agree under the policy `{}`: {}",
-                    line(&outlook.outlook.policy),
-                    line(&open)
-                );
-            }
+    })
+}
+
+fn show_open_seats(found: &[(&Outlook, &ListedDeclaration)]) {
+    for (outlook, declared) in found {
+        let own = declared.own.as_ref();
+        if let Some(open) = own.and_then(|own| shown::open_seats(&own.open)) {
+            print_line!(
+                "Still to agree under the policy `{}`: {}",
+                line(&outlook.outlook.policy),
+                line(&open)
+            );
         }
-        print_line!("Whether it passes now:\n  {status}");
     }
-    Ok(code(signed.as_ref(), &args.signs))
 }
 
 /// Shows what trackers say of the incident now, and why an agreement would let nothing pass then.

@@ -11,7 +11,6 @@ use promotion_gate_sign::SignedWord;
 
 use super::about::Outlook;
 use super::{DeclareArgs, Desk, code, incidents, shown};
-use crate::cli::approve;
 use crate::text::line;
 
 pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
@@ -28,7 +27,6 @@ pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
         .flat_map(|it| it.outlook.images.iter().cloned())
         .collect();
     let said = said(&args, &denying)?;
-    let mut problems: Vec<_> = desk.case.denied_for_good().into_iter().collect();
     // 1. What is declared.
     print_line!(
         "Declaring an emergency change for `{}`:\n",
@@ -36,74 +34,58 @@ pub(super) async fn run(args: DeclareArgs) -> anyhow::Result<ExitCode> {
     );
     shown::said(&said);
     print_line!("");
-    let asked = desk.case.images(&images);
-    for asked in &asked {
-        approve::shown::asked(asked, &desk.sources.client).await?;
-    }
-    // 2. What each policy waives, and who has to agree.
+    desk.show_images(&images).await?;
+    // 2. What each policy waives, who has to agree, and why nothing would pass.
+    let mut problems: Vec<_> = desk.case.denied_for_good().into_iter().collect();
     for outlook in &denying {
         shown::outlook(outlook);
         problems.extend(why_useless(outlook));
     }
     // 3. The incident, as its trackers know it.
-    let each = denying.iter().map(|it| (*it, it.outlook.own.as_ref()));
-    let each = each.map(|(it, own)| (it, own.and_then(|own| own.person.as_deref().ok())));
-    let declared = incidents::Declared::now(&said);
-    let outlooks: Vec<_> = each.collect();
-    problems.extend(incidents::show(&args.about, &desk, &declared, &outlooks).await);
-    let without_time = "the declaration counts nowhere";
-    approve::shown::plan(desk.signing.plan(), desk.signing.origin(), without_time);
+    problems.extend(incident(&args, &desk, &said, &denying).await);
+    desk.show_plan("declaration");
     if desk.refuses(&problems, &args.signs) {
         return Ok(ExitCode::from(super::NOT_SIGNED));
     }
-    let word = SignedWord::EmergencyChange(said);
-    let (case, sources) = (&desk.case, &desk.sources);
-    let of_images = |verb: &str, said: &[&str]| case.command(sources, verb, &images, said);
-    let (status, agree, review) = (
-        of_images("status", &[]),
-        |id: &str| of_images("approve", &["--declaration", id]),
-        |id: &str| {
-            let said = [
-                "--declaration",
-                id,
-                "--verdict",
-                "VERDICT",
-                "--reason",
-                "TEXT",
-            ];
-            of_images("review", &said)
-        },
-    );
     // 4. Sign, attach, read back; then the commands for the others.
-    let signed = Desk::sign_with(
-        &mut desk.signing,
-        &desk.sources,
-        desk.terminal.as_ref(),
-        &word,
-        &asked,
-        &args.signs,
-    )
-    .await?;
+    let word = SignedWord::EmergencyChange(said);
+    let signed = desk.sign(&word, &images, &args.signs).await?;
     if let Some(id) = &signed {
-        let id = id.to_string();
-        print_line!("\ndeclared as {id}");
-        let open: BTreeSet<_> = denying.iter().filter_map(|it| open_seats(it)).collect();
-        match open.is_empty() {
-            true => print_line!("Every seat is filled: deploy it"),
-            false => {
-                for open in open {
-                    print_line!("Still to agree: {}", line(&open));
-                }
-                print_line!("  {}", agree(&id));
-            }
-        }
-        print_line!("What is missing:\n  {status}");
-        print_line!(
-            "The review afterwards, by a person who had no part in it:\n  {}",
-            review(&id)
-        );
+        show_next(&desk, &images, &denying, &id.to_string());
     }
     Ok(code(signed.as_ref(), &args.signs))
+}
+
+/// Shows what trackers say of the incident now, and why a declaration would let nothing pass then.
+async fn incident(
+    args: &DeclareArgs,
+    desk: &Desk,
+    said: &EmergencyChange,
+    denying: &[&Outlook],
+) -> Vec<String> {
+    let each = denying.iter().map(|it| (*it, it.outlook.own.as_ref()));
+    let each = each.map(|(it, own)| (it, own.and_then(|own| own.person.as_deref().ok())));
+    let outlooks: Vec<_> = each.collect();
+    let declared = incidents::Declared::now(said);
+    incidents::show(&args.about, desk, &declared, &outlooks).await
+}
+
+/// Shows what others have to do about a declaration that was signed.
+fn show_next(desk: &Desk, images: &BTreeSet<Subject>, denying: &[&Outlook], id: &str) {
+    let command = |verb: &str, said: &[&str]| desk.case.command(&desk.sources, verb, images, said);
+    print_line!("\ndeclared as {id}");
+    let open: BTreeSet<_> = denying.iter().filter_map(|it| open_seats(it)).collect();
+    for open in &open {
+        print_line!("Still to agree: {}", line(open));
+    }
+    match open.is_empty() {
+        true => print_line!("Every seat is filled: deploy it"),
+        false => print_line!("  {}", command("approve", &["--declaration", id])),
+    }
+    print_line!("What is missing:\n  {}", command("status", &[]));
+    let verdict = ["--verdict", "VERDICT", "--reason", "TEXT"];
+    let review = command("review", &[&["--declaration", id], &verdict[..]].concat());
+    print_line!("The review afterwards, by a person who had no part in it:\n  {review}");
 }
 
 /// What is declared. It ends as soon as the strictest policy asks, unless it is to end sooner.

@@ -8,7 +8,6 @@ use promotion_gate_sign::SignedWord;
 
 use super::about::{About, Outlook, declared_images};
 use super::{CloseArgs, Desk, ReviewArgs, SignsArgs, code, shown};
-use crate::cli::approve;
 use crate::text::line;
 
 pub(super) async fn close(args: CloseArgs) -> anyhow::Result<ExitCode> {
@@ -114,20 +113,10 @@ async fn sign(
     }
     print_line!("");
     let word = word(declared.declaration.clone());
-    let without_time = format!("the {} counts nowhere", word.noun());
-    approve::shown::plan(desk.signing.plan(), desk.signing.origin(), &without_time);
+    desk.show_plan(word.noun());
     if desk.refuses(problems, signs) {
         return Ok(ExitCode::from(super::NOT_SIGNED));
     }
-    let asked = desk.case.images(&declared_images(found));
-    let signed = Desk::sign_with(
-        &mut desk.signing,
-        &desk.sources,
-        desk.terminal.as_ref(),
-        &word,
-        &asked,
-        signs,
-    )
-    .await?;
+    let signed = desk.sign(&word, &declared_images(found), signs).await?;
     Ok(code(signed.as_ref(), signs))
 }

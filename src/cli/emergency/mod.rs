@@ -18,15 +18,15 @@ mod report;
 mod shown;
 mod status;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use promotion_gate_core::attest::predicate::ReviewVerdict;
-use promotion_gate_core::gate::{Age, Approver, Digest};
+use promotion_gate_core::gate::{Age, Approver, Digest, Subject};
 use promotion_gate_sign::SignedWord;
 
 use self::about::{About, Case};
-use super::approve::question::Asked;
 use super::approve::signer::{SignerArgs, Signing};
 use super::approve::terminal::Terminal;
 use super::approve::{self, agrees_to_publish, attach_for_gate, note_repeated, scope};
@@ -316,6 +316,20 @@ impl Desk {
         })
     }
 
+    /// Shows the images, each with what its registry says of it.
+    async fn show_images(&self, images: &BTreeSet<Subject>) -> anyhow::Result<()> {
+        for asked in &self.case.images(images) {
+            approve::shown::asked(asked, &self.sources.client).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows who signs and what becomes public; `noun` is what counts nowhere without a verified time.
+    fn show_plan(&self, noun: &str) {
+        let without_time = format!("the {noun} counts nowhere");
+        approve::shown::plan(self.signing.plan(), self.signing.origin(), &without_time);
+    }
+
     /// Refuses if the statement would not count; `--anyway` signs it all the same.
     fn refuses(&self, problems: &[String], signs: &SignsArgs) -> bool {
         for problem in problems {
@@ -330,14 +344,13 @@ impl Desk {
 
     /// Signs one statement about some images, attaches it to each of them, and reads it back. What was shown is what is signed: no tag
     /// is resolved again. Returns the digest of the statement; `None` if nothing was signed.
-    async fn sign_with(
-        signing: &mut Signing,
-        sources: &Sources,
-        terminal: Option<&Terminal>,
+    async fn sign(
+        &mut self,
         word: &SignedWord,
-        images: &[Asked<'_>],
+        images: &BTreeSet<Subject>,
         signs: &SignsArgs,
     ) -> anyhow::Result<Option<Digest>> {
+        let images = self.case.images(images);
         let subjects = images.iter().map(|asked| &asked.subject);
         let subjects: Vec<_> = subjects
             .map(|subject| (subject.repository.name(), &subject.digest))
@@ -347,11 +360,11 @@ impl Desk {
             print_line!("{}", line(&String::from_utf8_lossy(&statement)));
             return Ok(None);
         }
-        if let Some(terminal) = terminal {
+        if let Some(terminal) = &self.terminal {
             let images = plural(images.len(), "image", "images");
             let question = format!("Sign this {} about {images}?", word.noun());
-            let is_agreed =
-                agrees_to_publish(terminal, signing.plan())? && terminal.answers_yes(&question)?;
+            let is_agreed = agrees_to_publish(terminal, self.signing.plan())?
+                && terminal.answers_yes(&question)?;
             if !is_agreed {
                 print_error!("nothing was signed");
                 return Ok(None);
@@ -360,12 +373,12 @@ impl Desk {
         let Some((_, first)) = subjects.first() else {
             return Ok(None);
         };
-        let bundle = signing.sign((&statement, first)).await?;
+        let bundle = self.signing.sign((&statement, first)).await?;
         note_repeated(&bundle);
-        let anchor = signing.anchor()?;
+        let anchor = self.signing.anchor()?;
         let noun = word.noun();
-        for asked in images {
-            let attached = attach_for_gate(sources, asked, &bundle, &anchor, noun).await?;
+        for asked in &images {
+            let attached = attach_for_gate(&self.sources, asked, &bundle, &anchor, noun).await?;
             print_line!("{noun} about {}: {attached}", asked.subject);
         }
         Ok(Some(bundle.statement.digest()))

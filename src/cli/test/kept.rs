@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::documents::Path;
 use promotion_gate_core::gate::{
     AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, Parent, Pin, RecordEntry,
-    RecordedSource, Records, Revocation, World,
+    RecordedSource, Records, Revocation, ScanAge, World,
 };
 use serde_json::{Map, Value};
 
@@ -97,6 +97,7 @@ impl SuiteReader<'_> {
                     environment: environment.clone(),
                     namespace: None,
                     emergency: None,
+                    is_closure: false,
                     person: given.by.clone(),
                     at: before.unwrap_or(at),
                     reason: given.reason.clone(),
@@ -259,11 +260,19 @@ impl GivenEntry {
             complied: self.complied.clone(),
             by: self.by,
             environments: self.environments.clone(),
-            ages_judged: self.complied.clone(),
+            ages_judged: ages_judged_by(&self.complied),
             source: self.source.clone(),
             at: at.saturating_sub(self.ago).unwrap_or(at),
         }
     }
+}
+
+/// The record that policies judged the ages of scans.
+fn ages_judged_by(policies: &BTreeSet<String>) -> BTreeSet<String> {
+    let each = policies.iter();
+    let ages =
+        each.flat_map(|name| [ScanAge::Scan, ScanAge::Database].map(|age| age.judged_by(name)));
+    ages.collect()
 }
 
 impl From<RecordedReason> for AdmittedBy {

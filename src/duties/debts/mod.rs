@@ -8,6 +8,7 @@
 //! * `status` — what the status of a record says
 //! * `reviews` — the look-up of reviews in registries
 //! * `outcome` — what became of a change
+//! * `watches` — watches of the workloads, which say when to look
 //! * `writing` — writes to the cluster
 //! * `telling` — alarms, and Events on records
 //! * `deleted` — records that are gone: restored, or lifted by a governor
@@ -20,6 +21,7 @@ mod status;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,12 +46,13 @@ use crate::record::ReleaseRecords;
 use crate::snapshot::{Resource, Sources, read_emergency_record};
 use deleted::{Deleted, Lifting};
 use status::Findings;
+use watches::Watches;
 
 /// How often records are compared with what was admitted, and with the time.
 const TICK: Duration = Duration::from_secs(1);
 /// How often it is looked for the review of a record.
 const SEARCH: Duration = Duration::from_secs(300);
-/// How often it is looked what became of a change: at first, and from a day after its admission on.
+/// How often it is looked what became of a change of which no watch tells: at first, and from a day after its admission on.
 const LOOK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 const SETTLED: SignedDuration = SignedDuration::from_hours(24);
 /// The most records that are looked for at one time, and in one round.
@@ -188,18 +191,27 @@ impl Debts {
         }
     }
 
-    /// Looks what became of the changes of records that owe a review, and of those of which that is not known yet.
+    /// Looks what became of the changes of records that owe a review, and of those of which that is not known yet: when a watch says that a
+    /// workload has changed, and now and then.
     async fn keep_outcomes(&self, has_duties: &(impl Fn() -> bool + Sync)) -> Infallible {
+        let mut watches = Watches::default();
         loop {
             sleep(TICK).await;
             if !has_duties() {
+                watches = Watches::default();
                 continue;
             }
             let now = Timestamp::now();
+            let needs = |record: &Record| {
+                !record.state(now).is_ended() || outcome::is_open(&record.spec, &record.status)
+            };
+            let records = self.present().into_iter();
+            let records: Vec<_> = records.filter(|it| needs(it)).collect();
+            for name in watches.follow(&self.cluster, &records) {
+                self.state().looked.remove(name);
+            }
             let due = self.due(
-                |record| {
-                    !record.state(now).is_ended() || outcome::is_open(&record.spec, &record.status)
-                },
+                needs,
                 |state| &state.looked,
                 |record| match now.duration_since(record.spec.last_admitted) > SETTLED {
                     true => LOOK.1,

@@ -1,4 +1,4 @@
-//! What became of the workloads that an emergency change let pass, by reading them now and then.
+//! What became of the workloads that an emergency change let pass, by reading them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,6 +70,22 @@ pub(super) fn changed(spec: &EmergencyChangeRecordSpec) -> Vec<Changed> {
     all
 }
 
+pub(super) fn workload_of(written: &WrittenWorkload) -> Workload {
+    Workload {
+        group: written.group.clone(),
+        version: written.version.clone(),
+        kind: written.kind.clone(),
+        namespace: written.namespace.clone(),
+        name: written.name.clone(),
+    }
+}
+
+/// Whether objects of a kind show what became of them.
+pub(super) fn is_observed(kind: &str) -> bool {
+    let (outcome, _) = readiness(&json!({"kind": kind}));
+    kind == "CronJob" || outcome != ChangeOutcome::NotObserved
+}
+
 /// Whether it is not known yet what became of a workload of a record.
 pub(super) fn is_open(
     spec: &EmergencyChangeRecordSpec,
@@ -128,13 +144,7 @@ impl Debts {
 
     async fn look(&self, changed: &Changed) -> Result<Seen, String> {
         let written = &changed.workload;
-        let workload = Workload {
-            group: written.group.clone(),
-            version: written.version.clone(),
-            kind: written.kind.clone(),
-            namespace: written.namespace.clone(),
-            name: written.name.clone(),
-        };
+        let workload = workload_of(written);
         let deadline = Instant::now() + PATIENCE;
         let live = self.records.live_workload(&workload, deadline).await;
         let Some(live) = live.map_err(|why| why.to_string())? else {

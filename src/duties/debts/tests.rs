@@ -221,7 +221,7 @@ impl Bench {
 
 const NAME: &str = "emergency-1";
 
-fn record() -> Value {
+pub(super) fn record() -> Value {
     json!({
         "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "EmergencyChangeRecord",
         "metadata": {"name": NAME},

@@ -205,11 +205,11 @@ fn the_ages_of_scans_are_judged_by_the_policies_that_bound_them_and_allowed_the_
     let of = |names: &[&str]| {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let judged = ages_judged(&names, &set.policies, &review.promotion);
-        let names = judged.into_iter().map(|policy| policy.name.clone());
-        names.collect::<Vec<_>>()
+        let ages = judged.into_iter().flat_map(Policy::bounded_scan_ages);
+        ages.collect::<Vec<_>>()
     };
     let all = ["bounded", "of-database", "unbounded"];
-    assert_eq!(of(&all), ["bounded", "of-database"]);
+    assert_eq!(of(&all), ["bounded", "of-database (database)"]);
     assert!(of(&["unbounded"]).is_empty(), "the others did not allow it");
 }
 

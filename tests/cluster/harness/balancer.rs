@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A process behind the address.
@@ -13,14 +13,18 @@ pub struct Target {
     pub ready: AtomicBool,
 }
 
+/// The processes behind an address, which change while it is served.
+pub type Targets = Arc<Mutex<Vec<Arc<Target>>>>;
+
 /// Hands each connection to the next of `targets` that is ready and accepts it; a connection that nobody accepts is closed.
-pub fn balance(address: SocketAddr, targets: Vec<Arc<Target>>) {
+pub fn balance(address: SocketAddr, targets: Targets) {
     let listener = TcpListener::bind(address)
         .unwrap_or_else(|error| panic!("{address} cannot be listened on: {error}"));
     thread::spawn(move || {
         for (round, client) in listener.incoming().enumerate() {
             let Ok(client) = client else { continue };
-            let turn = targets.iter().cycle().skip(round % targets.len());
+            let targets = targets.lock().unwrap().clone();
+            let turn = targets.iter().cycle().skip(round % targets.len().max(1));
             let turn = turn.take(targets.len());
             let mut turn = turn.filter(|target| target.ready.load(Ordering::Relaxed));
             let target = turn.find_map(|target| TcpStream::connect(target.address).ok());

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
-use super::Person;
 use super::balancer::balance;
 use super::replicas::Replicas;
 use super::shop::{review, template};
+use super::{Installed, Person};
 use crate::support::{ControlPlane, Gate, LocalSigstore, Ran, until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -22,6 +22,7 @@ pub struct Cluster {
     pub plane: ControlPlane,
     pub gates: Replicas,
     pub sigstore: Arc<LocalSigstore>,
+    installed: OnceLock<Installed>,
 }
 
 impl Cluster {
@@ -49,6 +50,7 @@ impl Cluster {
             plane,
             gates,
             sigstore,
+            installed: OnceLock::new(),
         };
         cluster.register();
         // What ran before is recorded once any replica was asked. Until then, nothing is known to be new.
@@ -66,6 +68,11 @@ impl Cluster {
                 .map(|_| ())
         });
         cluster
+    }
+
+    /// The cluster in which Helm installs the gate, started when it is first wanted.
+    pub fn installed(&self) -> &Installed {
+        self.installed.get_or_init(Installed::new)
     }
 
     /// Lets the API server ask the gate, as `deploy/webhook.yaml` says.
@@ -116,13 +123,22 @@ impl Cluster {
     pub fn keep_logs(&self, scenario: u8) -> PathBuf {
         let kept = Path::new(ROOT).join(format!("target/cluster-logs/scenario-{scenario}"));
         fs::create_dir_all(&kept).unwrap();
-        for entry in fs::read_dir(self.plane.folder.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "log") {
-                fs::copy(&path, kept.join(path.file_name().unwrap())).unwrap();
-            }
+        copy_logs(self.plane.folder.path(), &kept);
+        if let Some(installed) = self.installed.get() {
+            let kept = kept.join("installed");
+            fs::create_dir_all(&kept).unwrap();
+            copy_logs(installed.plane.folder.path(), &kept);
         }
         kept
+    }
+}
+
+fn copy_logs(folder: &Path, kept: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            fs::copy(&path, kept.join(path.file_name().unwrap())).unwrap();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::shop::pod;
 use super::{Person, Shop};
 use crate::support::ControlPlane;
 
@@ -45,16 +46,18 @@ enum Answer {
 
 impl Load {
     pub fn new(shop: &Shop, images: [(&str, bool); 2]) -> Load {
-        let plane = &shop.cluster.plane;
-        let namespace = &shop.name;
+        Load::of(&shop.cluster.plane, &shop.name, images)
+    }
+
+    /// Of Pods in this namespace.
+    pub fn of(plane: &ControlPlane, namespace: &str, images: [(&str, bool); 2]) -> Load {
         Load {
             client: client_of(plane),
             url: format!(
                 "https://{}/api/v1/namespaces/{namespace}/pods?dryRun=All",
                 plane.https
             ),
-            pods: images
-                .map(|(image, is_admitted)| (shop.pod("load", &image.to_owned()), is_admitted)),
+            pods: images.map(|(image, is_admitted)| (pod(namespace, "load", image), is_admitted)),
             runtime: Runtime::new().unwrap(),
         }
     }
@@ -121,7 +124,8 @@ async fn call_for(call: reqwest::RequestBuilder, admitted: bool) -> Answer {
     }
 }
 
-fn client_of(plane: &ControlPlane) -> reqwest::Client {
+/// A client of the API server.
+pub fn client_of(plane: &ControlPlane) -> reqwest::Client {
     let pem = std::fs::read(plane.folder.path().join("certs/apiserver.crt")).unwrap();
     let authorities = reqwest::Certificate::from_pem_bundle(&pem).unwrap();
     reqwest::Client::builder()

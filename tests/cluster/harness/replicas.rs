@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::balancer::Target;
+use super::balancer::{Target, Targets};
 use crate::support::program::Program;
 use crate::support::{Address, Certificate, Gate};
 
@@ -96,9 +96,9 @@ impl Replicas {
         }
     }
 
-    pub fn targets(&self) -> Vec<Arc<Target>> {
+    pub fn targets(&self) -> Targets {
         let target = |replica: &Replica| Arc::clone(&replica.target);
-        self.replicas.iter().map(target).collect()
+        Arc::new(Mutex::new(self.replicas.iter().map(target).collect()))
     }
 
     pub fn numbers(&self) -> std::ops::Range<usize> {
@@ -223,15 +223,14 @@ impl Replicas {
     /// Resident memory of a replica's process, in MiB.
     pub fn memory(&self, replica: usize) -> u64 {
         let running = self.replicas[replica].running.lock().unwrap();
-        let pid = running.as_ref().unwrap().child.id();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        kib / 1024
+        resident_mebibytes(running.as_ref().unwrap())
     }
+}
+
+/// Resident memory of a process.
+pub fn resident_mebibytes(program: &Program) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() / 1024
 }

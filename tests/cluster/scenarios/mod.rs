@@ -1,5 +1,6 @@
 //! The scenarios, in the order of their numbers.
 
+mod argo_cd;
 mod chain;
 mod changes;
 mod emergencies;
@@ -8,6 +9,7 @@ mod forgery;
 mod governance;
 mod helm;
 mod load;
+mod operation;
 mod outage;
 mod records;
 mod rollouts;
@@ -29,6 +31,8 @@ pub fn all() -> Vec<Scenario> {
         emergencies::scenarios(),
         flux::scenarios(),
         chain::scenarios(),
+        argo_cd::scenarios(),
+        operation::scenarios(),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_by_key(|scenario| scenario.number);

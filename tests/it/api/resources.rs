@@ -513,6 +513,7 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
         environment: "production".to_owned(),
         namespace: None,
         emergency: None,
+        is_closure: false,
         person: "alice".to_owned(),
         at: "2026-11-28T10:00:00Z".parse().unwrap(),
         reason: Some("x".repeat(5000)),
@@ -521,14 +522,19 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
         emergency: Some(Digest::sha256(b"declaration")),
         ..rejection.clone()
     };
+    let closure = KeptRejection {
+        is_closure: true,
+        ..of_emergency.clone()
+    };
     let written = author_record_resource(&digest, &authors);
     let again = rejection_resource(&digest, &rejection);
     let third = rejection_resource(&digest, &of_emergency);
-    let names: BTreeSet<_> = [&written, &again, &third]
+    let fourth = rejection_resource(&digest, &closure);
+    let names: BTreeSet<_> = [&written, &again, &third, &fourth]
         .map(|it| it["metadata"]["name"].as_str().unwrap())
         .into();
-    assert_eq!(names.len(), 3);
-    let set = load(&[&written, &again, &third].map(Value::to_string));
+    assert_eq!(names.len(), 4);
+    let set = load(&[&written, &again, &third, &fourth].map(Value::to_string));
     assert_eq!(problems(&set), Vec::<String>::new());
     let mut expected = authors.identities.clone();
     expected.sort();
@@ -540,9 +546,20 @@ fn what_the_gate_writes_about_a_digest_is_read_back_as_it_was() {
     assert_eq!(read.reason, Some("x".repeat(2000)));
     let read: Vec<_> = set.rejections[&digest]
         .iter()
-        .map(|it| &it.emergency)
+        .map(|it| (&it.emergency, it.is_closure))
         .collect();
-    assert_eq!(read, [&None, &of_emergency.emergency]);
+    let emergency = &of_emergency.emergency;
+    assert_eq!(
+        read,
+        [(&None, false), (emergency, false), (emergency, true)]
+    );
+    let mut of_nothing = fourth;
+    of_nothing["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("emergency");
+    let found = problems(&load(&[of_nothing.to_string()]));
+    assert!(found[0].contains("spec.closure"), "{found:?}");
     let mut wrong = third;
     wrong["spec"]["emergency"] = json!("sha256:1");
     let problems = problems(&load(&[wrong.to_string()]));

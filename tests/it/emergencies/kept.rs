@@ -1,9 +1,9 @@
-//! Rejections of emergency changes that the cluster keeps, because deleting them in a registry must not let a change pass.
+//! Rejections and closures of emergency changes that the cluster keeps, because deleting them in a registry must not let a change pass.
 
 use promotion_gate_core::gate::{KeptRejection, evidence_to_keep};
 use serde_json::{Value, json};
 
-use super::{Case, IMAGE, at, declaration, declared, digest_of, word};
+use super::{CLOSURE, Case, IMAGE, at, declaration, declared, digest_of, signed, word};
 use crate::facts::Attached;
 
 /// A statement of `dan`, who may agree to emergency changes and approves nothing, and the usual emergency change.
@@ -45,6 +45,7 @@ fn a_rejection_of_a_declaration_that_is_deleted_from_the_registry_still_blocks_i
         environment: "production".to_owned(),
         namespace: None,
         emergency: Some(declaration),
+        is_closure: false,
         person: "dan".to_owned(),
         at: at(-3),
         reason: Some("no".to_owned()),
@@ -140,6 +141,102 @@ fn attack_rejections_of_declarations_that_nobody_made_or_by_others_fill_no_clust
         )),
         Case::new().and(said("approved", 3, json!({}))),
         lifted.and(said("approved", 1, json!({}))),
+    ] {
+        assert_eq!(to_keep(&case), []);
+    }
+}
+
+/// The end of the usual emergency change.
+fn closed(by: &str, minutes_ago: i64) -> Attached {
+    let predicate = json!({"emergency": digest_of(&declaration(json!({}))), "reason": "mended"});
+    signed(by, CLOSURE, predicate, minutes_ago)
+}
+
+#[test]
+fn attack_a_closure_that_is_deleted_from_the_registry_still_ends_the_emergency_change() {
+    let closed_twice = Case::new()
+        .and(closed("dan@example.com", 2))
+        .and(closed("ben@example.com", 3));
+    closed_twice.denied("emergency-closed", "ended it on");
+    let kept = to_keep(&closed_twice);
+    let declaration = digest_of(&declaration(json!({}))).parse().unwrap();
+    let expected = KeptRejection {
+        name: String::new(),
+        environment: "production".to_owned(),
+        namespace: None,
+        emergency: Some(declaration),
+        is_closure: true,
+        person: "ben".to_owned(),
+        at: at(-3),
+        reason: Some("mended".to_owned()),
+    };
+    assert_eq!(kept, [expected]);
+    let named = vec![KeptRejection {
+        name: "rejection-1".to_owned(),
+        ..kept[0].clone()
+    }];
+    let deleted = || with_kept(Case::new(), named.clone());
+    deleted().denied("emergency-closed", "`ben` ended it on ");
+    deleted().denied("emergency-closed", "the `Rejection` `rejection-1`");
+    // It is kept once, whoever closes it again, and nobody can agree to it any more.
+    assert_eq!(to_keep(&with_kept(closed_twice, named.clone())), []);
+    let agrees = |by: &str| deleted().and(word(by, "approved", 1, json!({})));
+    for by in ["ben@example.com", "dan@example.com"] {
+        agrees(by).denied("emergency-closed", "`ben` ended it on ");
+    }
+}
+
+#[test]
+fn attack_a_signature_that_gave_the_right_to_close_is_deleted_and_the_closure_still_counts() {
+    // `eve` may not agree to it, and closes it as the first who signed the declaration.
+    let by_eve = declared("eve@example.com", json!({}));
+    let mut case = Case::new().and(closed("eve@example.com", 2));
+    case.attached.push(Attached {
+        at: Some(at(-20)),
+        ..by_eve
+    });
+    case.denied("emergency-closed", "`eve` ended it");
+    let kept = to_keep(&case);
+    assert_eq!(kept.len(), 1);
+    with_kept(Case::new(), kept).denied("emergency-closed", "`eve` ended it");
+}
+
+#[test]
+fn a_kept_closure_ends_one_emergency_change_here_and_blocks_no_approval() {
+    let kept = to_keep(&Case::new().and(closed("ben@example.com", 3)));
+    let mut of_another = kept.clone();
+    of_another[0].emergency = Some(promotion_gate_core::gate::Digest::sha256(b"another"));
+    let mut of_staging = kept.clone();
+    of_staging[0].environment = "staging".to_owned();
+    for elsewhere in [of_another, of_staging] {
+        with_kept(Case::new(), elsewhere).passes();
+    }
+    let by_reviewer = KeptRejection {
+        person: "cleo".to_owned(),
+        ..kept[0].clone()
+    };
+    let approved = json!({"emergency": null});
+    let approved = word("cleo@example.com", "approved", 1, approved);
+    let case = with_kept(Case::with(vec![approved]), vec![by_reviewer]);
+    let decision = case.judge().decision();
+    assert_eq!(decision, promotion_gate_core::gate::Decision::Allow);
+}
+
+#[test]
+fn attack_closures_of_declarations_that_nobody_made_or_by_others_fill_no_cluster() {
+    let nobody_made = digest_of(&declaration(json!({"reason": "never declared"})));
+    let expired = json!({"expires": at(-1).to_string()});
+    let of = |declaration: String| {
+        let predicate = json!({"emergency": declaration});
+        signed("ben@example.com", CLOSURE, predicate, 2)
+    };
+    for case in [
+        Case::new().and(of(nobody_made)),
+        Case::new().and(closed("eve@example.com", 2)),
+        Case::new().and(closed("stranger@example.com", 2)),
+        Case::new()
+            .and(declared("ben@example.com", expired.clone()))
+            .and(of(digest_of(&declaration(expired)))),
     ] {
         assert_eq!(to_keep(&case), []);
     }

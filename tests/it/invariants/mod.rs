@@ -10,8 +10,9 @@ use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::unaccepted::MALFORMED;
 use promotion_gate_core::attest::{UnacceptedReason, VerifiedStatement};
 use promotion_gate_core::gate::{
-    self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, Outcome,
-    Person, PolicyVerdict, Requirement, Target, UnacceptedEvidence, Ungoverned, Unreadable,
+    self, Collected, Decision, Enforcement, Evidence, EvidenceSource, ImageEvidence, KeptRejection,
+    Outcome, Person, PolicyVerdict, Requirement, Target, UnacceptedEvidence, Ungoverned,
+    Unreadable,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -291,6 +292,25 @@ fn what_the_cluster_keeps_never_turns_a_denial_into_an_allow() {
                     .or_default()
                     .push(rejection());
             });
+            let closed = world.but(|world| {
+                let about = world.evidence.images.values();
+                let about = about.filter_map(|it| it.value());
+                let statements = about.flat_map(|it| &it.statements);
+                let declared = statements.filter_map(|(_, it)| match it.predicate() {
+                    Predicate::EmergencyChange(_) => Some(it.digest()),
+                    _ => None,
+                });
+                let closures = declared.map(|declaration| KeptRejection {
+                    emergency: Some(declaration),
+                    is_closure: true,
+                    ..rejection()
+                });
+                let rejections = &mut world.snapshot.world.rejections;
+                rejections
+                    .entry(digest.clone())
+                    .or_default()
+                    .extend(closures);
+            });
             let identities = PEOPLE.people().iter().flat_map(Person::identities);
             let authored = world.but(|world| {
                 let authors = &mut world.snapshot.world.authors;
@@ -299,6 +319,7 @@ fn what_the_cluster_keeps_never_turns_a_denial_into_an_allow() {
             });
             if decision == Decision::Deny {
                 prop_assert_eq!(rejected.decision(), Decision::Deny);
+                prop_assert_eq!(closed.decision(), Decision::Deny);
                 prop_assert_eq!(authored.decision(), Decision::Deny);
             }
         }

@@ -914,6 +914,7 @@ pub fn rejection() -> KeptRejection {
         environment: "production".to_owned(),
         namespace: None,
         emergency: None,
+        is_closure: false,
         person: "ben".to_owned(),
         at: Timestamp::now(),
         reason: None,

@@ -231,6 +231,19 @@ impl Facts {
         self.attached(image, &attached).to_string().into_bytes()
     }
 
+    /// An attestation about several images, as a bundle.
+    pub fn attestation_of(
+        &self,
+        images: &[Digest],
+        by: &str,
+        (kind, predicate): (&str, &Value),
+    ) -> Vec<u8> {
+        let signer = SandboxSigner::Identity(&self.identities[by]);
+        let signing = self.sigstore.signing();
+        let bundle = signing.attest_all(signer, images, kind, predicate);
+        bundle.unwrap().to_string().into_bytes()
+    }
+
     /// The bundle of something attached.
     pub fn attached(&self, image: &Digest, attached: &Attached) -> Value {
         match self.material(image, attached) {

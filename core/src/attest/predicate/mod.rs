@@ -214,6 +214,25 @@ impl Predicate {
         }
     }
 
+    /// How many entries a rule goes through that judges it: findings, packages or statements, and of JSON pieces of 64 bytes.
+    pub fn entries(&self) -> usize {
+        match self {
+            Predicate::Scan(scan) => scan.findings.len(),
+            Predicate::Sbom(bill) => bill.packages.len(),
+            Predicate::Vex(document) => document.statements.len(),
+            Predicate::Other(Some(text)) => text.get().len() / 64,
+            Predicate::Provenance(_)
+            | Predicate::Approval(_)
+            | Predicate::Change(_)
+            | Predicate::EmergencyChange(_)
+            | Predicate::EmergencyClosure(_)
+            | Predicate::EmergencyReview(_)
+            | Predicate::VerificationSummary(_)
+            | Predicate::Unreadable(_)
+            | Predicate::Other(None) => 1,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Predicate::Provenance(provenance) => provenance.bytes(),

@@ -434,6 +434,14 @@ mod tests {
         assert_eq!(statement(&own).at.to_string(), "2026-10-01T00:00:00Z");
         let none = json!({"vulnerability": {"name": "CVE-1"}, "status": "not_affected", "impact_statement": "x"});
         assert_eq!(statement(&none).at.to_string(), "2026-11-01T00:00:00Z");
+        // Of both times, the later change counts.
+        let mut updated = own.clone();
+        updated["last_updated"] = json!("2026-10-05T00:00:00Z");
+        assert_eq!(statement(&updated).at.to_string(), "2026-10-05T00:00:00Z");
+        let mut document: Value = serde_json::from_str(&document(&none)).unwrap();
+        document["last_updated"] = json!("2026-11-05T00:00:00Z");
+        let read = VexDocument::read(&document.to_string()).unwrap();
+        assert_eq!(read.statements[0].at.to_string(), "2026-11-05T00:00:00Z");
     }
 
     #[test]

@@ -410,6 +410,29 @@ mod tests {
     }
 
     #[test]
+    fn each_package_url_of_a_package_of_spdx_counts() {
+        let reference =
+            |kind: &str, locator: &str| json!({"referenceType": kind, "referenceLocator": locator});
+        let mut document = spdx("SPDX-2.3");
+        document["packages"] = json!([
+            {"name": "a", "externalRefs": [reference("purl", "pkg:npm/a@1"), reference("http://spdx.org/rdf/references/purl", "pkg:npm/b@1")]},
+            {"name": "c", "externalRefs": [reference("purl", "c@1"), reference("cpe23Type", "pkg:npm/d@1")]},
+        ]);
+        let of = |document: &Value| {
+            let bill = read(SPDX, document).unwrap();
+            let packages: Vec<_> = bill.packages.iter().map(ToString::to_string).collect();
+            packages.join(" ")
+        };
+        assert_eq!(of(&document), "pkg:npm/a@1 pkg:npm/b@1 c");
+        let mut document = spdx_3("3.0.1");
+        document["@graph"][1] = json!({
+            "type": "software_Package", "name": "a", "software_packageUrl": "pkg:npm/a@1",
+            "externalIdentifier": [{"identifier": "pkg:npm/b@1"}, {"identifier": "cpe:2.3:a:b"}],
+        });
+        assert_eq!(of(&document), "pkg:npm/b@1 pkg:npm/a@1 app@1");
+    }
+
+    #[test]
     fn what_a_cyclonedx_document_is_about_is_read_and_does_not_make_it_less_empty() {
         let with = |component: Value| {
             let mut document = cyclone_dx("1.6");

@@ -11,7 +11,7 @@ use super::reasons::{
     EMERGENCY_NOT_WAIVED, EMERGENCY_REVIEW_OVERDUE, EMERGENCY_UNDECIDED,
 };
 use super::refused::{Refused, Step};
-use super::signed::{Agreed, ChangeAuthors, SignedWords};
+use super::signed::{Agreed, ChangeAuthors, SignedWords, foremost};
 use super::used::EmergencyUse;
 use crate::gate::evidence::{Collected, Evidence, ImageEvidence};
 use crate::gate::finding::Finding;
@@ -25,9 +25,6 @@ use crate::gate::rules::{
 };
 use crate::gate::world::World;
 use crate::reason::Reason;
-
-/// The most declarations that are judged under one policy.
-const DECLARATIONS: usize = 64;
 
 /// A change under a policy that denies it.
 pub(in crate::gate) struct Denied<'a> {
@@ -77,12 +74,11 @@ impl<'a> Denied<'a> {
         }
     }
 
-    /// The declarations that are attached to the images under trust roots of the policy. Those of people who may agree come first, then
-    /// those of other people, and of each the newest, so that one cannot be hidden behind many others.
+    /// The declarations that are attached to the images under trust roots of the policy, as many as are judged.
     pub(in crate::gate) fn declarations(&self) -> Vec<Digest> {
         let nobody = People::default();
         let people = people_of(self.world).unwrap_or(&nobody);
-        let mut all: BTreeMap<Digest, _> = BTreeMap::new();
+        let mut all = Vec::new();
         for (check, authors) in &self.images {
             let Some(evidence) = check.evidence.value().copied() else {
                 continue;
@@ -94,15 +90,9 @@ impl<'a> Denied<'a> {
                 people,
                 authors,
             };
-            for (digest, rank) in words.declarations() {
-                let known = all.entry(digest).or_insert(rank);
-                *known = rank.max(*known);
-            }
+            all.extend(words.declarations());
         }
-        let mut all: Vec<_> = all.into_iter().collect();
-        all.sort_by(|(a, of_a), (b, of_b)| (of_b, a).cmp(&(of_a, b)));
-        all.truncate(DECLARATIONS);
-        all.into_iter().map(|(digest, _)| digest).collect()
+        foremost(all)
     }
 
     /// Judges one declaration.

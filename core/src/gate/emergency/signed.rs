@@ -18,8 +18,9 @@ use crate::gate::evidence::ImageEvidence;
 use crate::gate::image::Digest;
 use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::rules::{
-    Approval, ImageCheck, Scoped, Seating, is_entitled, kept_rejections, kept_unreadable, listed,
-    minute, person, rejection_to_keep, scopes_include, seats_of, verified_times, witnessed,
+    Approval, ImageCheck, Scoped, Seating, is_entitled, kept_closures, kept_rejections,
+    kept_unreadable, listed, minute, person, rejection_to_keep, scopes_include, seats_of,
+    verified_times, witnessed,
 };
 use crate::gate::signer::RequiredTransparency;
 use crate::gate::world::{KeptRejection, World};
@@ -29,6 +30,8 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// What lifts a rejection.
 const TALK: &str =
     "talk to that person: who rejected has to agree later, signed with a certificate";
+/// The most declarations that are judged under one policy.
+const DECLARATIONS: usize = 64;
 /// How many people must agree where it is not known who wrote the change.
 pub(super) const WITH_UNKNOWN_AUTHOR: usize = 2;
 
@@ -275,7 +278,7 @@ impl<'a> SignedWords<'a> {
         )
     }
 
-    /// Refuses a declaration that was ended by a person who may end it.
+    /// Refuses a declaration that was ended by a person who may end it, also where the cluster alone still says so.
     pub(super) fn not_closed(&self, id: &Digest) -> Result<(), Refused> {
         let mut refused = Vec::new();
         for statement in self.accepted() {
@@ -317,6 +320,17 @@ impl<'a> SignedWords<'a> {
                 ),
             });
         }
+        refused.extend(kept_closures(self.check, id).map(|kept| {
+            let reason = kept.reason.as_ref().map(|reason| format!(": {reason}"));
+            let detail = format!(
+                "`{}` ended it on {}{}; the cluster keeps that as the `Rejection` `{}`",
+                kept.person,
+                minute(kept.at),
+                reason.unwrap_or_default(),
+                kept.name
+            );
+            Refused::failed(Step::Ended, EMERGENCY_CLOSED, detail)
+        }));
         least(refused)
     }
 
@@ -454,6 +468,42 @@ impl<'a> SignedWords<'a> {
             }));
         }
         kept
+    }
+
+    /// The closures of emergency changes of the image that the cluster has to keep, one for each declaration that is judged and could
+    /// count without it.
+    pub(super) fn closures_to_keep(&self) -> Vec<KeptRejection> {
+        let mut kept: BTreeMap<&Digest, KeptRejection> = BTreeMap::new();
+        let judged: LazyCell<Vec<_>, _> = LazyCell::new(|| foremost(self.declarations()));
+        for statement in self.accepted() {
+            let Predicate::EmergencyClosure(said) = statement.predicate() else {
+                continue;
+            };
+            let id = &said.emergency;
+            let by = person(statement.signer(), self.people).ok();
+            let by = by.filter(|by| self.may_close(by, Some(statement), id));
+            let Some(by) = by.filter(|_| judged.contains(id) && self.declared(id).is_ok()) else {
+                continue;
+            };
+            let latest = verified_times(statement).map(|(_, latest)| latest);
+            let new = KeptRejection {
+                name: String::new(),
+                environment: self.check.policy.environment.clone().unwrap_or_default(),
+                namespace: None,
+                emergency: Some(id.clone()),
+                is_closure: true,
+                person: by.name.clone(),
+                at: latest.unwrap_or(self.check.promotion.at),
+                reason: said.reason.clone(),
+            };
+            // Of several the first, so that the order of the statements does not matter.
+            let order = |it: &KeptRejection| (it.at, it.person.clone(), it.reason.clone());
+            let known = kept.entry(id).or_insert_with(|| new.clone());
+            if order(&new) < order(&*known) {
+                *known = new;
+            }
+        }
+        kept.into_values().collect()
     }
 
     /// Until when each person's certificates say yes to the declaration, and to the digest.
@@ -634,6 +684,20 @@ impl<'a> Votes<'a> {
             *known = why;
         }
     }
+}
+
+/// The declarations that are judged: those of people who may agree come first, then those of other people, and of each the newest, so
+/// that one cannot be hidden behind many others.
+pub(super) fn foremost(declarations: impl IntoIterator<Item = (Digest, Rank)>) -> Vec<Digest> {
+    let mut all: BTreeMap<Digest, Rank> = BTreeMap::new();
+    for (digest, rank) in declarations {
+        let known = all.entry(digest).or_insert(rank);
+        *known = rank.max(*known);
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by(|(a, of_a), (b, of_b)| (of_b, a).cmp(&(of_a, b)));
+    all.truncate(DECLARATIONS);
+    all.into_iter().map(|(digest, _)| digest).collect()
 }
 
 /// Refuses for the reason that came least far, so that the order of the statements does not matter.

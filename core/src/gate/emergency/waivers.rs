@@ -9,6 +9,7 @@ use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
 use super::signed::{ChangeAuthors, SignedWords, governors};
 use crate::attest::predicate::Predicate;
+use crate::expression::Work;
 use crate::gate::evidence::{Effect, Evidence, Subject};
 use crate::gate::finding::{Finding, Outcome, Target};
 use crate::gate::needs::ImageNeeds;
@@ -84,7 +85,7 @@ impl<'a> Waivers<'a> {
         })?
     }
 
-    /// The rejections that a policy's emergency changes are denied by and that the cluster does not keep yet.
+    /// The rejections and closures that a policy's emergency changes are denied by and that the cluster does not keep yet.
     pub(in crate::gate) fn to_keep(&self, policy: &Policy) -> EvidenceToKeep {
         let mut kept = EvidenceToKeep::default();
         let world = self.governing.world;
@@ -112,7 +113,9 @@ impl<'a> Waivers<'a> {
                 people,
                 authors: &authors,
             };
-            let new = words.to_keep().into_iter();
+            let closures = words.closures_to_keep().into_iter();
+            let closures = closures.map(|closure| (closure, true));
+            let new = words.to_keep().into_iter().chain(closures);
             let new = new.filter(|(rejection, is_timed)| {
                 !world.keeps_rejection(&subject.digest, rejection, *is_timed)
             });
@@ -222,6 +225,7 @@ impl<'a> Waivers<'a> {
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: None,
+            work: Work::default(),
         })
     }
 

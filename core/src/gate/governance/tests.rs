@@ -304,6 +304,12 @@ fn a_person_rejects_in_their_own_name_and_never_lifts_a_rejection() {
         reason("Revocation", Value::Null, of("alice"), alice()),
         "not-a-governor"
     );
+    let closure = |closure: Value| {
+        let object = object("Rejection", json!({"person": "alice", "closure": closure}));
+        reason("Rejection", Value::Null, object, alice())
+    };
+    assert_eq!(closure(json!(true)), "not-a-governor");
+    assert_eq!(closure(json!(false)), "own-rejection");
 
     let mut unknown = snapshot();
     unknown.world.people = Snapshot::default().world.people;

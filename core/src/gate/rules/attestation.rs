@@ -35,7 +35,8 @@ use crate::reason::{Reason, reasons};
 /// undecided, which denies; test it with `has(predicate.field)` first. Values of two types are not equal, so that
 /// `predicate.critical != 1` is true of the text `"1"`: write what is expected with `==`, or `type(predicate.critical) == int` too.
 /// A predicate with more than 100,000 values, and an expression that takes too much work, make it undecided too. The newest
-/// statements are evaluated first; all of an image together may take four times the work of one. Types that have a rule of their
+/// statements are evaluated first; all of an image together may take four times the work of one. All expressions of a change
+/// together, over all its images, may take twenty times the work of one, in equal shares. Types that have a rule of their
 /// own are refused here: `provenance` and `approvals` know more about them than an expression can.
 ///
 /// **Why**: every organisation has checks that no general rule knows: a test report, a licence review, a penetration test. A signed
@@ -174,6 +175,10 @@ impl Rule for Attestation {
         Needs::under([&self.signed_by].into_iter(), &world.trust_roots)
     }
 
+    fn loops(&self) -> Option<usize> {
+        self.expression.as_ref().map(Condition::loops)
+    }
+
     fn warnings(&self) -> Vec<String> {
         let expression = self.expression.as_ref();
         expression
@@ -235,13 +240,14 @@ impl ImageRule for Attestation {
         accepted.sort_by_cached_key(|it| {
             (Reverse(signed_at(it)), it.digest(), it.signer().to_string())
         });
-        let mut work = Work::default();
+        let mut work = check.work.clone();
         for statement in accepted {
             if work.is_spent() {
                 refused.push(Refusal {
                     step: Step::Evaluation,
                     reason: ATTESTATION_NOT_EVALUATED,
-                    detail: "older statements were not evaluated, because the newer ones took too much work".to_owned(),
+                    detail: "older statements were not evaluated, because that takes too much work"
+                        .to_owned(),
                 });
                 break;
             }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::{Needs, Requirement};
 use crate::attest::unaccepted::TOO_LARGE;
 use crate::attest::{Origin, Signer, VerifiedStatement};
+use crate::expression::Work;
 use crate::gate::evidence::{
     Collected, Effect, Form, ImageEvidence, Subject, UnacceptedEvidence, Unavailability,
 };
@@ -15,7 +16,7 @@ use crate::gate::finding::{Judgement, Outcome};
 use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
-use crate::gate::record::ImageRecords;
+use crate::gate::record::{ImageRecords, ScanAge};
 use crate::gate::world::World;
 use crate::reason::reasons;
 
@@ -71,6 +72,8 @@ pub struct ImageCheck<'a> {
     pub last_listed: Option<Duration>,
     /// An index that lists the image as one of its platforms, if one is known.
     pub parent_index: Option<&'a Digest>,
+    /// The work that an expression of the requirement may take.
+    pub work: Work,
 }
 
 /// The input of a workload rule.
@@ -82,6 +85,8 @@ pub struct WorkloadCheck<'a> {
     pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
+    /// The work that an expression of the requirement may take.
+    pub work: Work,
 }
 
 impl ImageCheck<'_> {
@@ -101,10 +106,10 @@ impl ImageCheck<'_> {
         records.is_some_and(|(environment, records)| records.environments.contains(environment))
     }
 
-    /// Whether this policy judged the ages of the digest's scans before: at an earlier admission that complied, in any namespace.
-    pub(super) fn has_judged_ages(&self) -> bool {
-        let mut records = self.records.iter();
-        records.any(|records| records.ages_judged.contains(&self.policy.name))
+    /// Whether this policy judged this age of the digest's scans before: at an earlier admission that complied, in any namespace.
+    pub(super) fn has_judged(&self, age: ScanAge) -> bool {
+        let judged = self.records.map(|records| &records.ages_judged);
+        judged.is_some_and(|judged| judged.contains(&age.judged_by(&self.policy.name)))
     }
 
     /// The hint that names the command which shows all evidence.

@@ -98,6 +98,11 @@ impl<V: Variables> Condition<V> {
         self.expression.uses(variable)
     }
 
+    /// How deep its loops are nested.
+    pub(super) fn loops(&self) -> usize {
+        self.expression.loops()
+    }
+
     /// A warning about a condition that uses no variable, so that it is always true or always false.
     pub(super) fn warning(&self) -> Option<String> {
         let is_constant = !V::TABLE.iter().any(|(name, ..)| self.uses(name));

@@ -162,6 +162,10 @@ impl Rule for ExpressionRule {
         Scope::Workload(self)
     }
 
+    fn loops(&self) -> Option<usize> {
+        Some(self.rule.loops())
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.rule.warning().into_iter().collect()
     }
@@ -179,9 +183,9 @@ impl Rule for ExpressionRule {
 
 impl WorkloadRule for ExpressionRule {
     fn check(&self, check: &WorkloadCheck<'_>) -> Judgement {
-        let held = self
-            .rule
-            .holds(&mut Work::default(), |variable, _| value(variable, check));
+        let mut work = check.work.clone();
+        let value = |variable, work: &mut Work| value(variable, check, work);
+        let held = self.rule.holds(&mut work, value);
         match held {
             Ok(true) => Judgement::pass(EXPRESSION_TRUE, "the expression is true".to_owned()),
             Ok(false) => {
@@ -203,7 +207,11 @@ impl WorkloadRule for ExpressionRule {
 }
 
 /// The value of a variable.
-fn value(variable: PromotionVariable, check: &WorkloadCheck<'_>) -> Result<Given, NotDecided> {
+fn value(
+    variable: PromotionVariable,
+    check: &WorkloadCheck<'_>,
+    work: &mut Work,
+) -> Result<Given, NotDecided> {
     let promotion = check.promotion;
     let change = &promotion.change;
     Ok(Given::Json(match variable {
@@ -237,7 +245,11 @@ fn value(variable: PromotionVariable, check: &WorkloadCheck<'_>) -> Result<Given
                 return Err(NotDecided::Unknown(why.to_owned()));
             }
         },
-        PromotionVariable::Images => images(promotion)?,
+        PromotionVariable::Images => {
+            work.make_values(promotion.change.images.len())
+                .map_err(|why| NotDecided::NotEvaluated(why.to_string()))?;
+            images(promotion)?
+        }
         PromotionVariable::Change => {
             let operation = match change.operation {
                 Operation::Create => "create",

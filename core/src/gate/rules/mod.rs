@@ -57,8 +57,8 @@ pub use vulnerabilities::Vulnerabilities;
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
     Approval, Authors, REJECTED, Scoped, Seating, UNWAIVABLE, found_person, is_entitled,
-    kept_rejections, kept_unreadable, people_of, person, rejection_to_keep, scopes_include,
-    seats_of, unread_authors, validate_from, verified_times, witnessed, witnesses,
+    kept_closures, kept_rejections, kept_unreadable, people_of, person, rejection_to_keep,
+    scopes_include, seats_of, unread_authors, validate_from, verified_times, witnessed, witnesses,
 };
 use check::OF_EVIDENCE;
 pub(super) use check::{EVIDENCE_UNAVAILABLE, listed, minute, readable, unread_that_could_hurt};
@@ -81,6 +81,11 @@ pub trait Rule {
     /// Parts of the policy entry that are valid but probably a mistake, one sentence each.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// How deep the loops of the expression are nested that the rule evaluates; `None` for a rule without an expression.
+    fn loops(&self) -> Option<usize> {
+        None
     }
 
     /// Checks the requirement against the rest of its policy.
@@ -421,6 +426,11 @@ impl Requirement {
     /// See `Rule::warnings`.
     pub fn warnings(&self) -> Vec<String> {
         self.rule().warnings()
+    }
+
+    /// See `Rule::loops`.
+    pub fn loops(&self) -> Option<usize> {
+        self.rule().loops()
     }
 
     /// See `Rule::fits`.

@@ -145,10 +145,10 @@ impl ImageRule for Sbom {
             Ok(evidence) => evidence,
             Err(undecided) => return undecided,
         };
-        let judgement = self.judge(evidence, check);
-        match judgement.outcome {
-            Outcome::Fail => unless_partial(judgement, check),
-            _ => judgement,
+        match self.judge(evidence, check) {
+            Ok(passed) => passed,
+            Err(denied) if denied.outcome == Outcome::Fail => unless_partial(denied, check),
+            Err(undecided) => undecided,
         }
     }
 
@@ -158,100 +158,154 @@ impl ImageRule for Sbom {
     }
 }
 
-impl Sbom {
-    fn judge(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {
+/// The SBOMs of an image.
+struct SignedBills<'e> {
+    /// By accepted signers.
+    read: Vec<(&'e SoftwareBill, &'e VerifiedStatement)>,
+    /// By accepted signers, and not understood: why.
+    unreadable: Vec<String>,
+    /// By other signers: why they do not count.
+    not_accepted: Vec<(Mismatch, String)>,
+    /// When those by accepted signers were signed.
+    times: SigningTimes,
+}
+
+impl<'e> SignedBills<'e> {
+    /// # Errors
+    /// The denial for an SBOM of the future.
+    fn read(
+        rule: &Sbom,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> Result<SignedBills<'e>, Judgement> {
         let statements = evidence.statements.iter().map(|(_, it)| &**it);
         let of_sboms = statements.filter(|it| is_sbom(it.predicate_type()));
-        let (mut bills, mut unreadable, mut not_accepted) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut read, mut unreadable, mut not_accepted) = (Vec::new(), Vec::new(), Vec::new());
         for statement in of_sboms {
             // 1. The signer: everybody who may push can attach an SBOM.
-            if let Err(mismatch) = self.signed_by.signed(statement, &check.world.trust_roots) {
+            if let Err(mismatch) = rule.signed_by.signed(statement, &check.world.trust_roots) {
                 not_accepted.push((mismatch, statement.signer().to_string()));
                 continue;
             }
             // 2. A time in the future means that a clock is wrong.
             if let Err(why) = in_time(statement, check.promotion.at) {
                 let detail = format!("SBOM by {}: {why}", statement.signer());
-                return Judgement::fail(SIGNED_IN_THE_FUTURE, detail)
-                    .hint("check the gate's clock");
+                return Err(
+                    Judgement::fail(SIGNED_IN_THE_FUTURE, detail).hint("check the gate's clock")
+                );
             }
             match statement.predicate() {
-                Predicate::Sbom(bill) => bills.push((&**bill, statement)),
+                Predicate::Sbom(bill) => read.push((&**bill, statement)),
                 Predicate::Unreadable(why) => unreadable.push((statement, why)),
                 _ => {}
             }
         }
+        let of_read = read.iter().map(|(_, statement)| *statement);
+        let times = SigningTimes::of(of_read.clone().chain(unreadable.iter().map(|(it, _)| *it)));
         // A later SBOM by the same signer takes the place of one that cannot be read.
-        let read = bills.iter().map(|(_, statement)| *statement);
-        let times = SigningTimes::of(read.clone().chain(unreadable.iter().map(|(it, _)| *it)));
-        unreadable.retain(|(old, _)| !read.clone().any(|new| times.is_later(new, old)));
+        unreadable.retain(|(old, _)| !of_read.clone().any(|new| times.is_later(new, old)));
+        let unreadable = unreadable.into_iter();
+        let unreadable = unreadable.map(|(it, why)| format!("SBOM by {}: {why}", it.signer()));
+        Ok(SignedBills {
+            unreadable: unreadable.collect(),
+            read,
+            not_accepted,
+            times,
+        })
+    }
+}
+
+impl Sbom {
+    /// The judgement by the evidence that was read; a denial is the error.
+    fn judge(
+        &self,
+        evidence: &ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> Result<Judgement, Judgement> {
+        let bills = SignedBills::read(self, evidence, check)?;
         // 3. A denied package in any of them.
+        let unclear = self.no_denied_package(&bills)?;
+        // 4. One that cannot be read could list a denied package, or be the only one.
+        let unreadable = bills.unreadable.iter().min();
+        if let Some(why) = unreadable.filter(|_| bills.read.is_empty() || !self.denied.is_empty()) {
+            return Err(Judgement::undecided(SBOM_UNREADABLE, why.clone())
+                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time"));
+        }
+        if let Some(why) = unclear {
+            return Err(Judgement::undecided(SBOM_UNREADABLE, why)
+                .hint("correct the package URL and attest the SBOM again with the same signer and a verified time"));
+        }
+        // 5. One of an accepted format that lists something.
+        match bills.read.is_empty() {
+            true => Err(self.explain_absence(evidence, &bills.not_accepted, check)),
+            false => self.usable(&bills.read),
+        }
+    }
+
+    /// Why it is not known whether an SBOM lists a denied package, if none certainly does.
+    ///
+    /// # Errors
+    /// The denial if one does.
+    fn no_denied_package(&self, bills: &SignedBills<'_>) -> Result<Option<String>, Judgement> {
         let denied = DeniedPackages::of(&self.denied);
-        let found = bills.iter().map(|(bill, it)| (*it, denied.found_in(bill)));
-        let found: Vec<(&VerifiedStatement, FoundPackages)> = found.collect();
+        let each = bills.read.iter();
+        let found: Vec<(&VerifiedStatement, FoundPackages<'_>)> = each
+            .map(|(bill, it)| (*it, denied.found_in(bill)))
+            .collect();
+        let names: BTreeSet<String> = found.iter().flat_map(|(_, it)| it.denied.clone()).collect();
+        if !names.is_empty() {
+            let detail = format!("the image contains {}", listed(names, 5));
+            return Err(
+                Judgement::fail(PACKAGE_DENIED, detail).hint("build the image without the package")
+            );
+        }
         let unclear = found.iter().filter_map(|(old, it)| {
             let url = it.unclear?;
             // A later SBOM by the same signer takes the place of one whose packages are not all known.
             let mut others = found.iter();
-            let is_replaced = others.any(|(new, it)| it.unclear.is_none() && times.is_later(new, old));
+            let is_replaced =
+                others.any(|(new, it)| it.unclear.is_none() && bills.times.is_later(new, old));
+            let by = old.signer();
             (!is_replaced).then(|| {
-                format!("SBOM by {}: `{url:.200}` is not a package URL, so it is not known which package it is", old.signer())
+                format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is")
             })
         });
-        let unclear = unclear.min();
-        let found: BTreeSet<String> = found.iter().flat_map(|(_, it)| it.denied.clone()).collect();
-        if !found.is_empty() {
-            let detail = format!("the image contains {}", listed(found, 5));
-            return Judgement::fail(PACKAGE_DENIED, detail)
-                .hint("build the image without the package");
-        }
-        // 4. One that cannot be read could list a denied package, or be the only one.
-        let unreadable = unreadable.iter();
-        let unreadable = unreadable.map(|(it, why)| format!("SBOM by {}: {why}", it.signer()));
-        let unreadable = unreadable.min();
-        if let Some(why) = unreadable.filter(|_| bills.is_empty() || !self.denied.is_empty()) {
-            return Judgement::undecided(SBOM_UNREADABLE, why)
-                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time");
-        }
-        if let Some(why) = unclear {
-            return Judgement::undecided(SBOM_UNREADABLE, why)
-                .hint("correct the package URL and attest the SBOM again with the same signer and a verified time");
-        }
-        // 5. One of an accepted format that lists something.
+        Ok(unclear.min())
+    }
+
+    /// The pass by an SBOM of an accepted format that lists something.
+    ///
+    /// # Errors
+    /// The denial if there is none.
+    fn usable(
+        &self,
+        bills: &[(&SoftwareBill, &VerifiedStatement)],
+    ) -> Result<Judgement, Judgement> {
         let accepted = bills.iter().filter(|(bill, _)| self.accepts(bill.format));
-        let accepted: Vec<_> = accepted.copied().collect();
-        let lists =
-            |(bill, _): &&(&SoftwareBill, &VerifiedStatement)| self.accept_empty || !bill.is_empty;
-        let usable = accepted.iter().filter(lists);
+        let usable = accepted
+            .clone()
+            .filter(|(bill, _)| self.accept_empty || !bill.is_empty);
         let usable =
             usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().to_string()));
-        match (usable, accepted.first(), bills.first()) {
-            (Some((bill, statement)), _, _) => Judgement::pass(
-                SBOM_PRESENT,
-                format!(
-                    "{} {} with {} packages, signed by {}",
-                    bill.format,
-                    bill.version,
-                    bill.packages.len(),
-                    statement.signer()
-                ),
-            ),
-            (None, Some(_), _) => {
-                Judgement::fail(SBOM_EMPTY, "the SBOM does not list a package".to_owned())
-                    .hint("check that the tool that wrote it supports the image")
-            }
-            (None, None, Some(_)) => {
-                let formats: BTreeSet<_> = bills
-                    .iter()
-                    .map(|(bill, _)| bill.format.to_string())
-                    .collect();
-                let detail = format!("the SBOM is of the format {}", listed(formats, 2));
-                let accepted = self.formats.iter().flatten().map(ToString::to_string);
-                Judgement::fail(SBOM_FORMAT_NOT_ACCEPTED, detail)
-                    .hint(format!("accepted formats: {}", listed(accepted, 2)))
-            }
-            (None, None, None) => self.explain_absence(evidence, &not_accepted, check),
+        if let Some((bill, statement)) = usable {
+            let (format, version, count) = (bill.format, &bill.version, bill.packages.len());
+            let by = statement.signer();
+            let detail = format!("{format} {version} with {count} packages, signed by {by}");
+            return Ok(Judgement::pass(SBOM_PRESENT, detail));
         }
+        if accepted.count() > 0 {
+            let detail = "the SBOM does not list a package".to_owned();
+            return Err(Judgement::fail(SBOM_EMPTY, detail)
+                .hint("check that the tool that wrote it supports the image"));
+        }
+        let formats: BTreeSet<_> = bills
+            .iter()
+            .map(|(bill, _)| bill.format.to_string())
+            .collect();
+        let detail = format!("the SBOM is of the format {}", listed(formats, 2));
+        let accepted = self.formats.iter().flatten().map(ToString::to_string);
+        Err(Judgement::fail(SBOM_FORMAT_NOT_ACCEPTED, detail)
+            .hint(format!("accepted formats: {}", listed(accepted, 2))))
     }
 
     fn accepts(&self, format: SbomFormat) -> bool {

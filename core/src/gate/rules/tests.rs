@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::check::readable;
+use crate::expression::{COMPILED, MAXIMUM_OF_JUDGEMENT, SPENT};
 use crate::gate::finding::Outcome;
 use crate::gate::{
     Age, Change, ChangeEffect, ChangedObject, Collected, Decision, Digest, Enforcement, Evidence,
@@ -345,4 +346,137 @@ fn change_control_is_not_judged_for_upkeep() {
     }
     let activation = judged(ChangeKind::Activation, "web");
     assert_eq!(activation, [(Outcome::Fail, "closed")]);
+}
+
+/// What a policy with many expressions over the images of a Deployment decides.
+fn of_expressions(rule: &str, requirements: usize, images: usize) -> Vec<(Outcome, &'static str)> {
+    let policy = policy(json!({"expression": {"rule": rule}}));
+    let policy = Policy {
+        requirements: vec![policy.requirements[0].clone(); requirements],
+        ..policy
+    };
+    let promotion = promotion(ChangeKind::Deploy, "web", &vec![INDEX; images]);
+    let mut findings = findings(policy, &promotion, &Evidence::default());
+    findings.retain(|(_, reason)| reason.starts_with("expression"));
+    findings
+}
+
+#[test]
+fn the_largest_policy_over_the_largest_workload_ends_within_the_work_of_one_judgement() {
+    let burning = "images.all(a, images.all(b, images.all(c, a.image + b.image + c.image != '')))";
+    SPENT.set(0);
+    let findings = of_expressions(burning, 64, 500);
+    assert_eq!(
+        findings,
+        [(Outcome::Undecided, "expression-not-evaluated"); 64]
+    );
+    let spent = SPENT.get();
+    let most = MAXIMUM_OF_JUDGEMENT;
+    assert!((most / 2..=most).contains(&spent), "{spent} of {most}");
+    // One of them alone, and many that do little, are evaluated.
+    let passes = (Outcome::Pass, "expression-true");
+    assert_eq!(of_expressions("images.all(a, a.tag == '')", 1, 0), [passes]);
+    let little = of_expressions("images.all(a, a.image != '')", 64, 500);
+    assert_eq!(little, [passes; 64]);
+}
+
+#[test]
+fn an_expression_is_compiled_when_its_policy_is_read_and_never_again() {
+    COMPILED.set(0);
+    let policy = policy(json!({"expression": {"rule": "workload.name.matches('^w')"}}));
+    assert_eq!(COMPILED.get(), 1);
+    let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX]);
+    for _ in 0..3 {
+        let findings = findings(policy.clone(), &promotion, &Evidence::default());
+        assert_eq!(findings[0], (Outcome::Pass, "expression-true"));
+    }
+    assert_eq!(COMPILED.get(), 1);
+}
+
+#[test]
+fn an_entry_that_nothing_or_everything_can_meet_is_refused() {
+    let signed_by =
+        || json!({"keyless": {"issuer": "https://i.example", "identity": "a@example.com"}});
+    let exception =
+        |id: &str, reason: &str, until: &str| json!([{"id": id, "reason": reason, "until": until}]);
+    let vulnerabilities = |field: &str, value: serde_json::Value| {
+        let mut entry = json!({"maximumSeverity": "Low", "signedBy": signed_by()});
+        entry[field] = value;
+        json!({ "vulnerabilities": entry })
+    };
+    let sbom = |field: &str, value: serde_json::Value| {
+        let mut entry = json!({"signedBy": signed_by()});
+        entry[field] = value;
+        json!({ "sbom": entry })
+    };
+    let summary = |field: &str, value: serde_json::Value| {
+        let mut entry =
+            json!({"verifiers": [{"id": "https://v.example", "signedBy": signed_by()}]});
+        entry[field] = value;
+        json!({ "verificationSummary": entry })
+    };
+    let many = |pattern: &str, count: usize| {
+        let each = (0..count).map(|number| format!("pkg:npm/a{number}{pattern}"));
+        json!(each.collect::<Vec<_>>())
+    };
+    let exceptions = vec![exception("CVE-1", "r", "2026-12-31")[0].clone(); 1001];
+    let exactly = vec![exception("CVE-1", "r", "2026-12-31")[0].clone(); 1000];
+    for (entry, expected) in [
+        (
+            vulnerabilities("scanners", json!([])),
+            "`scanners` is empty",
+        ),
+        (
+            vulnerabilities("scanners", json!(["trivy", " "])),
+            "`scanners` has an empty name",
+        ),
+        (
+            vulnerabilities("exceptions", json!(exceptions)),
+            "more than 1000 entries",
+        ),
+        (
+            vulnerabilities("exceptions", exception(" ", "r", "2026-12-31")),
+            "empty `id` or `reason`",
+        ),
+        (
+            vulnerabilities("exceptions", exception("CVE-1", " ", "2026-12-31")),
+            "empty `id` or `reason`",
+        ),
+        (vulnerabilities("exceptions", json!(exactly)), ""),
+        (sbom("formats", json!([])), "`formats` is empty"),
+        (sbom("denied", many("", 1001)), "patterns"),
+        (sbom("denied", many("*", 101)), "with `*` in the name"),
+        (sbom("denied", many("", 1000)), ""),
+        (sbom("denied", many("*", 100)), ""),
+        (summary("verifiers", json!([])), "`verifiers` is empty"),
+        (summary("levels", json!([])), "`levels` is empty"),
+        (
+            summary("policies", json!([{}])),
+            "neither `uri` nor `digest`",
+        ),
+        (
+            summary("policies", json!([{"digest": "abc"}])),
+            "is not a digest",
+        ),
+        (summary("policies", json!([{"digest": "sha256:abc"}])), ""),
+        (
+            json!({"expression": {"rule": "now == now", "message": " "}}),
+            "`message` is empty",
+        ),
+        (
+            json!({"expression": {"rule": "now == now", "message": "wait"}}),
+            "",
+        ),
+    ] {
+        let read: RequirementEntry = serde_json::from_value(entry.clone()).unwrap();
+        match Requirement::try_from(read) {
+            Ok(_) => assert_eq!(expected, "", "{entry}"),
+            Err((_, why)) => assert!(!expected.is_empty() && why.contains(expected), "{why}"),
+        }
+    }
+    for level in ["", "LEVEL 3", "SLSA_BUILD_LEVEL_3\n"] {
+        let read = serde_json::from_value::<RequirementEntry>(summary("levels", json!([level])));
+        let why = read.unwrap_err().to_string();
+        assert!(why.contains("is not a level"), "{why}");
+    }
 }

@@ -30,3 +30,15 @@ promotion-gate-tls
 {{ required "certificates.secretName: name the Secret with the certificate" .Values.certificates.secretName }}
 {{- end }}
 {{- end }}
+
+{{- /*
+Different nodes, if there are enough. Not by a second constraint of the spread: the scheduler then leaves out nodes without a zone, and puts
+all replicas on one of them.
+*/}}
+{{- define "promotion-gate.affinity" -}}
+{{- $selector := dict "matchLabels" (dict "app.kubernetes.io/name" "promotion-gate") }}
+{{- $elsewhere := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" $selector }}
+{{- $preferred := list (dict "weight" 100 "podAffinityTerm" $elsewhere) }}
+{{- $affinity := dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $preferred) }}
+{{- toYaml (mergeOverwrite $affinity .Values.affinity) }}
+{{- end }}

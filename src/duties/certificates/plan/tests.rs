@@ -84,6 +84,22 @@ fn each_certificate_is_due_after_two_thirds_of_its_validity() {
 }
 
 #[test]
+fn a_certificate_that_is_valid_for_minutes_is_not_due_before_two_thirds_of_them() {
+    let mut settings = settings();
+    settings.overlap = SignedDuration::from_mins(1);
+    settings.validity = SignedDuration::from_mins(6);
+    settings.ca_validity = SignedDuration::from_mins(30);
+    let made = Certificates::new(start(), &settings).unwrap();
+    let after = |minutes| start() + SignedDuration::from_mins(minutes);
+    assert_eq!(made.next_step(after(0), &settings), Step::Nothing);
+    assert_eq!(made.next_step(after(3), &settings), Step::Nothing);
+    assert_ne!(made.next_step(after(4), &settings), Step::Nothing);
+    let renewed = made.with_certificate(after(19), &settings).unwrap();
+    assert_eq!(renewed.next_step(after(19), &settings), Step::Nothing);
+    assert_eq!(renewed.next_step(after(20), &settings), Step::NewAuthority);
+}
+
+#[test]
 fn a_certificate_of_a_new_ca_waits_until_clients_know_the_ca() {
     let old = apply(&made(), made().next_step(days(60), &settings()), days(60));
     let old = old.with_certificate(days(480), &settings()).unwrap();

@@ -418,3 +418,79 @@ fn a_version_of_the_predicate_type_that_is_not_known_is_refused() {
     }
     assert!(!is_scan("https://cosign.sigstore.dev/attestation/v1"));
 }
+
+#[test]
+fn the_digests_of_a_report_of_grype_are_those_of_the_registry_and_the_manifest() {
+    let digest = |name: &str| Digest::sha256(name.as_bytes());
+    let of = |repositories: Vec<String>| {
+        let target =
+            json!({"repoDigests": repositories, "manifestDigest": digest("manifest").to_string()});
+        let report = grype(&json!({"source": {"target": target}}));
+        cosign(&vuln(&report)).unwrap().scanned.digests
+    };
+    let named = format!("registry.example/app@{}", digest("image"));
+    assert_eq!(of(vec![named]), [digest("image"), digest("manifest")]);
+    // Of an image that was not read from a registry, the manifest is Grype's own.
+    assert!(of(Vec::new()).is_empty());
+}
+
+#[test]
+fn the_database_is_as_old_as_the_earliest_time_that_is_given() {
+    let built = |top: &str, status: &str, of_predicate: &str| {
+        let database = json!({"built": top, "status": {"built": status}});
+        let mut predicate = vuln(&grype(&json!({"descriptor": {"db": database}})));
+        predicate["scanner"]["db"]["lastUpdate"] = json!(of_predicate);
+        cosign(&predicate).unwrap().database.unwrap().to_string()
+    };
+    let days = ["2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z", AT];
+    assert_eq!(built(days[0], days[1], days[2]), days[0]);
+    assert_eq!(built(days[1], days[0], days[2]), days[0]);
+    assert_eq!(built(days[2], days[1], days[0]), days[0]);
+}
+
+#[test]
+fn matches_and_ignored_matches_together_are_limited() {
+    let found = json!({"vulnerability": {"id": "CVE-1"}});
+    let scan = |matches: usize, ignored: usize| {
+        let lists =
+            json!({"matches": vec![&found; matches], "ignoredMatches": vec![&found; ignored]});
+        cosign(&vuln(&grype(&lists)))
+    };
+    let most = scan(MAXIMUM_FINDINGS - 1, 1).unwrap();
+    assert_eq!(most.findings.len(), MAXIMUM_FINDINGS);
+    refused(scan(MAXIMUM_FINDINGS, 1), "more findings than are read");
+}
+
+#[test]
+fn a_fix_is_known_by_its_version_or_by_the_state_of_the_finding() {
+    for (version, status, is_fixable) in [
+        ("1.3", "", true),
+        ("", "fixed", true),
+        ("", "Fixed", true),
+        ("", "affected", false),
+        ("", "", false),
+    ] {
+        let found = json!([{"Vulnerabilities": [{"VulnerabilityID": "CVE-1", "FixedVersion": version, "Status": status}]}]);
+        let scan = cosign(&vuln(&trivy(&json!({"Results": found})))).unwrap();
+        assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
+        let versions: Vec<_> = [version].into_iter().filter(|it| !it.is_empty()).collect();
+        let fix = json!({"versions": versions, "state": status});
+        let found = json!([{"vulnerability": {"id": "CVE-1", "fix": fix}}]);
+        let scan = cosign(&vuln(&grype(&json!({"matches": found})))).unwrap();
+        assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
+    }
+}
+
+#[test]
+fn the_ids_of_cve_are_recognised_in_every_spelling() {
+    for (id, expected) in [
+        ("CVE-2026-1", true),
+        ("cve-2026-1", true),
+        (" CVE-2026-1", true),
+        ("GHSA-CVE-1", false),
+        ("CVE", false),
+        ("", false),
+    ] {
+        assert_eq!(is_cve(id), expected, "{id}");
+    }
+}

@@ -1,9 +1,10 @@
-//! Rejections that the cluster keeps.
+//! Rejections, and closures of emergency changes, that the cluster keeps.
 
 use jiff::Timestamp;
 
 use super::{ImageCheck, ScopeName};
 use crate::attest::predicate;
+use crate::gate::image::Digest;
 use crate::gate::people::{People, Person};
 use crate::gate::world::KeptRejection;
 
@@ -25,6 +26,7 @@ pub(in crate::gate) fn rejection_to_keep(
         environment: said.environment.clone(),
         namespace: namespace.map(|(_, namespace)| namespace.clone()),
         emergency: said.emergency.clone(),
+        is_closure: false,
         person: person.name.clone(),
         at: latest.unwrap_or(check.promotion.at),
         reason: said.reason.clone(),
@@ -40,15 +42,29 @@ pub(in crate::gate) fn kept_rejections<'a>(
     check: &ImageCheck<'a>,
     people: &'a People,
 ) -> impl Iterator<Item = (&'a KeptRejection, &'a Person)> {
+    let rejections = kept_here(check).filter(|kept| !kept.is_closure);
+    rejections.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
+}
+
+/// The closures of a declared emergency change of the digest that are kept in the cluster. Only the gate and governors write them, so
+/// that who may close it is not asked again: a signature that gave the right to close it can be deleted in the registry.
+pub(in crate::gate) fn kept_closures<'a>(
+    check: &ImageCheck<'a>,
+    id: &Digest,
+) -> impl Iterator<Item = &'a KeptRejection> {
+    kept_here(check).filter(move |kept| kept.is_closure && kept.emergency.as_ref() == Some(id))
+}
+
+/// What the cluster keeps about the digest for the policy's environment.
+fn kept_here<'a>(check: &ImageCheck<'a>) -> impl Iterator<Item = &'a KeptRejection> {
     let digest = check.subject.map(|subject| &subject.digest);
     let kept = digest.and_then(|digest| check.world.rejections.get(digest));
     let environment = check.policy.environment.as_ref();
     let namespace = check.promotion.change.workload.namespace.as_ref();
-    let here = kept.into_iter().flatten().filter(move |kept| {
+    kept.into_iter().flatten().filter(move |kept| {
         let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
         is_here && Some(&kept.environment) == environment
-    });
-    here.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
+    })
 }
 
 /// Those of the digest in general.

@@ -3,6 +3,7 @@
 use super::super::{ImageCheck, Requirement};
 use crate::attest::predicate;
 use crate::attest::{Claim, VerifiedStatement};
+use crate::expression::Work;
 use crate::gate::evidence::{Collected, Evidence};
 use crate::gate::promotion::Promotion;
 use crate::gate::record::RecordedSource;
@@ -41,6 +42,7 @@ pub fn proven_source(
             evidence: Collected::Known(attached),
             last_listed: None,
             parent_index: None,
+            work: Work::default(),
         };
         rule.accepted(attached, &check).find_map(source_of)
     })

@@ -424,31 +424,29 @@ impl VerificationSummaryRule {
         summary: &VerificationSummary,
         at: Timestamp,
     ) -> Result<String, Refusal> {
-        // What must have lasted counts until the earliest time at which the summary was made: it says nothing of later.
-        let times = statement.times().iter().map(|time| time.at);
-        let made = times.chain(summary.time_verified).chain([at]).min();
-        let ran = summary.running_since.zip(made);
-        let ran = ran.map(|(since, made)| (since, made.duration_since(since)));
         let Some(minimum) = self.minimum_age else {
             return Ok(String::new());
         };
-        match ran {
-            Some((since, ran)) if ran >= minimum.duration() => {
-                Ok(format!(", where it has run since {}", minute(since)))
-            }
-            Some((since, ran)) => {
-                let ran = ran.max(SignedDuration::ZERO).as_mins();
-                let why = format!(
-                    "the image ran since {}, for {ran} minutes when the summary was made, and `{minimum}` are required",
-                    minute(since)
-                );
-                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why, None))
-            }
-            None => {
-                let why = "it does not say since when the image has run".to_owned();
-                Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why, None))
-            }
+        let refused = |why: String| Err(Refusal::new(Step::Age, NOT_RUN_LONG_ENOUGH, why, None));
+        let Some(since) = summary.running_since else {
+            return refused("it does not say since when the image has run".to_owned());
+        };
+        // What must have lasted counts until the earliest time at which the summary was made: it says nothing of later.
+        let times = statement.times().iter().map(|time| time.at);
+        let Some(made) = times.chain(summary.time_verified).min() else {
+            return refused(
+                "neither the summary nor its signature says when it was made".to_owned(),
+            );
+        };
+        let ran = made.min(at).duration_since(since);
+        if ran >= minimum.duration() {
+            return Ok(format!(", where it has run since {}", minute(since)));
         }
+        let ran = ran.max(SignedDuration::ZERO).as_mins();
+        refused(format!(
+            "the image ran since {}, for {ran} minutes when the summary was made, and `{minimum}` are required",
+            minute(since)
+        ))
     }
 
     fn explain_absence(&self, evidence: &ImageEvidence, check: &ImageCheck<'_>) -> Judgement {

@@ -39,12 +39,13 @@ impl<'s> Counted<'s> {
         at: Timestamp,
     ) -> Counted<'s> {
         let mut counted = Counted::default();
+        let exceptions = Exceptions::of(rule);
         for finding in current.scans.iter().flat_map(|it| &it.scan.findings) {
             counted.all += 1;
             let Some(severity) = rule.severity_that_counts(finding) else {
                 continue;
             };
-            let exception = rule.exception(finding);
+            let exception = exceptions.of_finding(finding);
             let mut added = String::new();
             match exception {
                 Some((exception, until)) if at < until => {
@@ -152,26 +153,42 @@ impl Vulnerabilities {
             || self.accept_suppressed && finding.is_suppressed;
         (!is_accepted).then_some(severity)
     }
+}
+
+/// The exceptions of a policy entry by their ids in lower case, each with its end: of several with one id, the one that ends last.
+struct Exceptions<'r>(BTreeMap<String, (&'r VulnerabilityException, Timestamp)>);
+
+impl<'r> Exceptions<'r> {
+    fn of(rule: &'r Vulnerabilities) -> Exceptions<'r> {
+        let mut by_id = BTreeMap::new();
+        for exception in &rule.exceptions {
+            let until = exception.until.end().unwrap_or(Timestamp::MIN);
+            let known = by_id
+                .entry(exception.id.trim().to_ascii_lowercase())
+                .or_insert((exception, until));
+            if known.1 < until {
+                *known = (exception, until);
+            }
+        }
+        Exceptions(by_id)
+    }
+
+    fn of_id(&self, id: &str) -> Option<(&'r VulnerabilityException, Timestamp)> {
+        self.0.get(&id.to_ascii_lowercase()).copied()
+    }
 
     /// The exception of a finding that ends last, with its end. Of a finding with several CVE ids, each needs one, or the advisory.
-    fn exception(
+    fn of_finding(
         &self,
         finding: &VulnerabilityFinding,
-    ) -> Option<(&VulnerabilityException, Timestamp)> {
-        let last = |is_of: &dyn Fn(&str) -> bool| {
-            let of_finding = self.exceptions.iter().filter(|it| {
-                let mut ids = finding.ids().filter(|id| is_of(id));
-                ids.any(|id| id.eq_ignore_ascii_case(it.id.trim()))
-            });
-            let with_end = of_finding.map(|it| (it, it.until.end().unwrap_or(Timestamp::MIN)));
-            with_end.max_by_key(|(_, until)| *until)
-        };
+    ) -> Option<(&'r VulnerabilityException, Timestamp)> {
+        let ids = finding.ids();
+        let of_all = ids.filter(|id| *id == &*finding.id || !is_cve(id));
+        let of_all = of_all.filter_map(|id| self.of_id(id));
         let cves = finding.cves();
-        let of_all = last(&|id| id == &*finding.id || !is_cve(id));
-        let of_each: Option<Vec<_>> = cves.iter().map(|cve| last(&|id| id == *cve)).collect();
+        let of_each: Option<Vec<_>> = cves.iter().map(|cve| self.of_id(cve)).collect();
         let of_each = of_each.and_then(|each| each.into_iter().min_by_key(|(_, until)| *until));
-        let both = of_all.into_iter().chain(of_each);
-        both.max_by_key(|(_, until)| *until)
+        of_all.chain(of_each).max_by_key(|(_, until)| *until)
     }
 }
 

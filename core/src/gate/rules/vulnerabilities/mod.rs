@@ -23,6 +23,7 @@ use crate::attest::predicate::{VulnerabilitySeverity, is_scan};
 use crate::gate::age::Age;
 use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::Moment;
+use crate::gate::record::ScanAge;
 use crate::gate::signer::AcceptedSigner;
 use crate::reason::{Reason, reasons};
 use counting::Counted;
@@ -326,22 +327,24 @@ impl Vulnerabilities {
         }
     }
 
-    /// Whether an age of scans or of databases is bounded.
-    pub(in crate::gate) fn bounds_ages(&self) -> bool {
-        self.maximum_age.is_some() || self.maximum_database_age.is_some()
+    /// The ages that are bounded.
+    pub(in crate::gate) fn bounded_ages(&self) -> Vec<ScanAge> {
+        let of_scan = self.maximum_age.map(|_| ScanAge::Scan);
+        let of_database = self.maximum_database_age.map(|_| ScanAge::Database);
+        of_scan.into_iter().chain(of_database).collect()
     }
 
     /// The earliest times that count, where the ages of scan and database are asked.
     fn ages(&self, check: &ImageCheck<'_>) -> EarliestTimes {
-        let is_asked = !check.has_judged_ages() && !check.promotion.is_rollback(check.policy);
-        let earliest = |age: Option<Age>| {
-            let age = age.filter(|_| is_asked)?;
-            let at = check.promotion.at.saturating_sub(age.duration());
+        let is_rollback = check.promotion.is_rollback(check.policy);
+        let earliest = |most: Option<Age>, age| {
+            let most = most.filter(|_| !is_rollback && !check.has_judged(age))?;
+            let at = check.promotion.at.saturating_sub(most.duration());
             Some(at.unwrap_or(Timestamp::MIN))
         };
         EarliestTimes {
-            scan: earliest(self.maximum_age),
-            database: earliest(self.maximum_database_age),
+            scan: earliest(self.maximum_age, ScanAge::Scan),
+            database: earliest(self.maximum_database_age, ScanAge::Database),
         }
     }
 
