@@ -12,7 +12,7 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_stream(File::open(path)?, limit)
 }
 
-/// Reads a file of at most `limit` bytes that is no pipe, device or folder: opening a pipe waits for its other end.
+/// Reads a regular file of at most `limit` bytes, not a pipe, a device or a folder: opening a pipe waits for its other end.
 ///
 /// # Errors
 /// As [`read_file`], and where the file is not a regular one.

@@ -16,7 +16,7 @@ use crate::snapshot::Sources;
 
 /// The most bytes of an object that a log line holds. A longer one is named by its digest.
 const MAXIMUM_LOGGED: usize = 64 << 10;
-/// The most consequences of a deletion that are told.
+/// The most consequences of a deletion that a warning names.
 const MAXIMUM_CONSEQUENCES: usize = 5;
 
 /// How documents are read for requests of governors: few at a time, and not past a deadline.

@@ -8,7 +8,7 @@ use crate::error::SignError;
 
 /// The most bytes of an answer.
 const MAXIMUM_ANSWER: u64 = 1 << 20;
-/// The most characters of a refusal that are told.
+/// The most characters of a refusal that are shown.
 const MAXIMUM_TOLD: usize = 300;
 
 /// Sends requests to the services of a Sigstore. It bounds the time and the bytes of each, follows no redirect, and refuses

@@ -59,7 +59,7 @@ impl IdentityToken {
         };
         let issuer = named("iss").ok_or_else(|| refused("it names no issuer (`iss`)"))?;
         let federated = claims.get("federated_claims");
-        // The authority of the public-good instance names the provider behind it. Other names of connectors are no issuers.
+        // The authority of the public-good instance names the provider behind it. Other names of connectors are not issuers.
         let federated = federated
             .and_then(|it| it.get("connector_id"))
             .and_then(Value::as_str)

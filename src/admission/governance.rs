@@ -7,9 +7,10 @@ use promotion_gate_core::gate::{
 };
 use serde_json::Value;
 
+use super::change::name_of;
 use super::kinds::{HARMLESS_SUBRESOURCES, NAMESPACE_SUBRESOURCES, group_and_kind};
-use super::request::{NotOurs, Understood, name_of};
 use super::response::{AdmissionResponse, MAXIMUM_LINE, MAXIMUM_LINES, MAXIMUM_WARNING, cut};
+use super::understood::{NotOurs, Understood};
 use crate::api::GROUP;
 
 /// Kinds of our group that only the gate writes. A `ValidatingAdmissionPolicy` guards them (`deploy/`), so that the webhook need not

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use promotion_gate_core::gate::{Actor, ChangeEffect, Operation, UnreadableField, Workload};
 use serde_json::Value;
 
+use super::change::{change, changed_object, name_of};
 use super::images::{Images, NO_OBJECT, images};
 use super::kinds::{group_and_kind, row};
-use super::request::{NotOurs, Understood, change, changed_object, name_of};
+use super::understood::{NotOurs, Understood};
 
 /// The objects of the input, for references between them.
 #[derive(Debug, Default)]

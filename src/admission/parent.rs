@@ -3,9 +3,9 @@
 use promotion_gate_core::gate::{ImageReference, Parent, Workload};
 use serde_json::Value;
 
+use super::change::changed_object;
 use super::images::images;
 use super::kinds::{group_and_kind, row};
-use super::request::changed_object;
 
 /// An object of the cluster as the parent of Pods; `None` if it is of a kind without images, has no UID, or names an image that cannot
 /// be read.

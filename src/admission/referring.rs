@@ -8,29 +8,14 @@ use promotion_gate_core::gate::{
 };
 use serde_json::Value;
 
+use super::change::{add, changed_object};
 use super::images::{Images, images};
 use super::kinds::{WorkloadKind, group_and_kind, row};
 use super::names::{is_label, is_subdomain};
-use super::request::{NotOurs, Understood, add, changed_object};
+use super::understood::{NotOurs, Referred, Referring, Understood};
 use super::update::{effect_of, is_gated};
 
 const WORKLOAD_REF: &str = "spec.workloadRef";
-
-/// A change that refers to another object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referring {
-    change: Box<Change>,
-    referred: Referred,
-}
-
-/// The object that a change refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Referred {
-    /// The object that is scaled, and its numbers of replicas before and after.
-    Scaled(Workload, i64, i64),
-    /// The object whose template is run.
-    Template(Workload),
-}
 
 impl Referred {
     /// The object whose template `object` runs, or why that cannot be read.

@@ -1,16 +1,15 @@
 //! `AdmissionReview` v1 → a [`Change`], or why the request is not judged, from a closed list. A request that cannot be
 //! understood becomes a change with an unreadable field, which is denied if a policy governs it.
 
-use std::collections::BTreeMap;
-
 use promotion_gate_core::gate::{
-    Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, GovernanceChange, GovernedKind,
-    ImageUse, Operation, Owner, Role, TrustedController, UnreadableField, Workload,
+    Actor, Change, ChangeEffect, ChangedObject, ControllerPreset, GovernedKind, Operation, Role,
+    TrustedController, UnreadableField, Workload,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::change::{change, changed_object, name_of};
 use super::governance::{self, Asked, governed_kind};
 use super::images::{Images, images};
 use super::kinds::{
@@ -19,16 +18,14 @@ use super::kinds::{
 };
 use super::names::{is_label, is_subdomain};
 use super::object;
-use super::referring::{Referred, Referring};
-use super::update::{effect_of, is_staged, steers, template_digest};
+use super::understood::{NotOurs, Referred, Understood};
+use super::update::{effect_of, steers};
 
 /// The version of `AdmissionReview` that is understood.
 pub const VERSION: &str = "admission.k8s.io/v1";
 /// The version before it. It is refused with an answer in the same version, because an API server ignores an answer in another
 /// one.
 const OLD_VERSION: &str = "admission.k8s.io/v1beta1";
-/// The most images of one object.
-const MAXIMUM_IMAGES: usize = 500;
 
 /// A request of the API server, as understood.
 #[derive(Clone, Debug)]
@@ -37,59 +34,6 @@ pub struct Request {
     pub uid: String,
     /// What the request asks for.
     pub understood: Understood,
-}
-
-/// What a request asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Understood {
-    /// A change that is judged.
-    Change(Box<Change>),
-    /// A change of what the gate decides by.
-    Governance(Box<GovernanceChange>),
-    /// A change that is judged with another object, which has to be read.
-    Refers(Box<Referring>),
-    /// The request is not judged.
-    NotOurs(NotOurs),
-}
-
-/// Why a request is not judged. The list is complete: a request for any other reason is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotOurs {
-    /// An object is deleted.
-    Deletion,
-    /// A connection to an object (`exec`, `port-forward`, a proxy).
-    Connection,
-    /// The kind does not carry images.
-    KindWithoutImages,
-    /// The subresource does not carry images: status, finalizers, binding, eviction, resources.
-    Subresource,
-    /// The update does not change what runs.
-    NothingThatRuns,
-    /// The update does not change what the gate decides by.
-    NothingThatDecides,
-    /// A release record, which only the gate writes.
-    Record,
-    /// A trusted controller says what came of an object that was judged, or keeps a copy of it.
-    TrustedController,
-    /// A kubelet shows a Pod that it runs from a file of its node, whatever is answered.
-    MirrorPod,
-}
-
-impl NotOurs {
-    /// Stable id, in kebab case.
-    pub fn id(self) -> &'static str {
-        match self {
-            NotOurs::Deletion => "deletion",
-            NotOurs::Connection => "connection",
-            NotOurs::KindWithoutImages => "kind-without-images",
-            NotOurs::Subresource => "subresource",
-            NotOurs::NothingThatRuns => "nothing-that-runs",
-            NotOurs::NothingThatDecides => "nothing-that-decides",
-            NotOurs::Record => "record",
-            NotOurs::TrustedController => "trusted-controller",
-            NotOurs::MirrorPod => "mirror-pod",
-        }
-    }
 }
 
 /// A body that is not an `AdmissionReview` v1.
@@ -184,7 +128,7 @@ pub fn uid(body: &[u8]) -> Option<String> {
 /// Understands the body of a request. `trusted` are the controllers that are trusted besides the built-in ones.
 ///
 /// # Errors
-/// What is wrong with a body that is no `AdmissionReview` v1.
+/// What is wrong with a body that is not an `AdmissionReview` v1.
 pub fn understand(body: &[u8], trusted: &[TrustedController]) -> Result<Request, Malformed> {
     let refused = |why: String| Malformed {
         uid: uid(body),
@@ -394,7 +338,7 @@ impl WireRequest {
             let number = scale.pointer("/spec/replicas").map(Value::as_i64);
             number.unwrap_or(Some(0))
         };
-        // What is no number counts as one that starts something.
+        // A value that is not a number counts as one that starts something.
         let before = replicas(&self.old_object).unwrap_or(0);
         let after = replicas(&self.object).unwrap_or(i64::MAX);
         if after <= before.max(0) || before > 0 && !kind.is_partitioned() {
@@ -485,111 +429,6 @@ impl WireRequest {
             self.dry_run == Some(true),
             (object, images),
         ))
-    }
-}
-
-pub(super) fn change(
-    id: String,
-    (operation, effect): (Operation, ChangeEffect),
-    workload: Workload,
-    actor: Option<Actor>,
-    dry_run: bool,
-    (object, found): (ChangedObject, Images),
-) -> Change {
-    let mut change = Change {
-        id,
-        operation,
-        effect,
-        workload,
-        actor,
-        dry_run,
-        object,
-        images: Vec::new(),
-        unreadable: Vec::new(),
-    };
-    add(&mut change, found);
-    change
-}
-
-/// Adds images to those of a change.
-pub(super) fn add(change: &mut Change, found: Images) {
-    change.unreadable.extend(found.unreadable);
-    let room = MAXIMUM_IMAGES.saturating_sub(change.images.len());
-    if found.fields.len() > room {
-        let why = format!("the object names more than {MAXIMUM_IMAGES} images");
-        change.unreadable.push(UnreadableField {
-            field: String::new(),
-            why,
-        });
-    }
-    for field in found.fields.into_iter().take(room) {
-        match field.written.parse() {
-            Ok(reference) => change.images.push(ImageUse {
-                field: field.path,
-                role: field.role,
-                reference,
-            }),
-            Err(error) => change.unreadable.push(UnreadableField {
-                field: field.path,
-                why: error.to_string(),
-            }),
-        }
-    }
-}
-
-/// What an object says besides its images.
-pub fn changed_object(object: &Value) -> ChangedObject {
-    let said = group_and_kind(object);
-    let kind = said.and_then(|(group, name)| row(&group, &name));
-    let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
-    ChangedObject {
-        uid: uid.map(str::to_owned),
-        template: kind.map(|kind| template_digest(object, kind)),
-        before: None,
-        is_staged: kind.is_some_and(|kind| is_staged(object, kind)),
-        labels: texts(object, "/metadata/labels"),
-        annotations: texts(object, "/metadata/annotations"),
-        owner: owner_of(object),
-    }
-}
-
-/// The fields of a map that are texts.
-fn texts(object: &Value, pointer: &str) -> BTreeMap<String, String> {
-    let fields = object.pointer(pointer).and_then(Value::as_object);
-    let fields = fields.into_iter().flatten();
-    let texts = fields.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-    texts.collect()
-}
-
-/// The owner that is named as the controller; `None` for names that an object cannot have.
-fn owner_of(object: &Value) -> Option<Owner> {
-    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
-    let controls = |owner: &&Value| owner.get("controller").and_then(Value::as_bool) == Some(true);
-    let owner = owners.iter().find(controls)?;
-    let text = |field: &str| owner.get(field)?.as_str().map(str::to_owned);
-    let api_version = text("apiVersion")?;
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let name = text("name")?;
-    let is_valid = is_label(version) && is_subdomain(&name);
-    is_valid.then_some(Owner {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: text("kind")?,
-        name,
-        uid: text("uid")?,
-    })
-}
-
-pub(super) fn name_of(object: &Value) -> String {
-    let field = |name: &str| {
-        object
-            .pointer(&format!("/metadata/{name}"))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    match field("name") {
-        "" => format!("{}*", field("generateName")),
-        name => name.to_owned(),
     }
 }
 

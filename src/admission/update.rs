@@ -52,7 +52,7 @@ pub(super) fn is_staged(object: &Value, kind: &WorkloadKind) -> bool {
         Activation::Lowered(field) => number(object, field, 0) > 0,
         Activation::Left(field, texts) => is_one_of(object, field, texts),
         Activation::Freed(field, texts) => is_another(object, field, texts),
-        // What a partition holds back is told by the partition itself.
+        // The partition itself says what it holds back.
         Activation::Changed(_) | Activation::Exceeds(..) => false,
     };
     is_gated(object, kind) || kind.activations.iter().any(is_held)

@@ -15,6 +15,9 @@ pub(super) const MAXIMUM_FILE_BYTES: usize = 64 << 20;
 /// The names of kustomize's own file, which lies beside the files that it lists.
 const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
+/// A file's name, and its content.
+pub type SourceFile = (String, Vec<u8>);
+
 /// What was found besides our documents and was not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {

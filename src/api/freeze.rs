@@ -267,7 +267,7 @@ pub fn readable_environments(spec: &Value) -> Vec<Glob> {
     }
 }
 
-/// Faults of the files that a freeze of a cluster names. Whoever may write a freeze must not make the gate read or send a file of
+/// Faults of the files that a freeze of a cluster names. A person who may write a freeze must not make the gate read or send a file of
 /// its choice: files are below the folder of the configuration.
 pub(super) fn files_elsewhere(spec: &ChangeFreezeSpec) -> Vec<Fault> {
     let calendar = spec.calendar.as_ref();

@@ -8,6 +8,7 @@ use promotion_gate_core::gate::{
     Digest, Directory, Freeze, KeptAuthors, KeptRejection, Policy, Requirement, Revocation,
 };
 use schemars::{Schema, schema_for};
+use serde::de::DeserializeOwned;
 
 use super::configuration::{CONFIGURATION_NAME, settings};
 use super::freeze::files_elsewhere;
@@ -50,7 +51,7 @@ pub enum Item {
     EmergencyChange,
 }
 
-/// The schema that documents of a kind are checked against; `None` for a kind that is no resource.
+/// The schema that documents of a kind are checked against; `None` for a kind that is not a resource.
 pub fn schema_of(kind: Kind) -> Option<Schema> {
     Some(match kind {
         Kind::PromotionPolicy => schema_for!(Resource<PromotionPolicySpec>),
@@ -80,91 +81,123 @@ pub fn item(
     let is_file = ["metadata", "spec"]
         .iter()
         .all(|field| document.value.get(field).is_none());
-    let same = |problem: Problem| problem;
-    // The paths in a document of the cluster start elsewhere.
-    let of_cluster = document.file.ends_with(FROM_CLUSTER);
-    let folder = FilePath::new(&*document.file).parent();
-    let folder = folder.filter(|_| !of_cluster);
-    let folder = folder.unwrap_or(FilePath::new(""));
+    let origin = Origin::of(document);
     Some(match kind {
         Kind::PolicyTest => return None,
         Kind::GateConfiguration if is_file => return None,
         Kind::PromotionPolicy => read_policy(document, schema, roots),
         Kind::PeopleDirectory => {
             let convert = |_: &str, spec: &PeopleDirectorySpec| directory(spec);
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, read)| (name, Item::Directory(read)))
+            read(document, schema, convert, Item::Directory)
         }
         Kind::ChangeFreeze => {
-            let convert = |name: &str, spec: &ChangeFreezeSpec| {
-                let read = freeze(name, spec, folder)?;
-                match files_elsewhere(spec) {
-                    faults if of_cluster && !faults.is_empty() => Err(faults),
-                    _ => Ok(read),
-                }
-            };
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, read)| (name, Item::Freeze(read)))
+            let convert = |name: &str, spec: &ChangeFreezeSpec| origin.freeze(name, spec);
+            read(document, schema, convert, Item::Freeze)
         }
         Kind::IncidentCheck => {
-            let convert = |name: &str, spec: &IncidentCheckSpec| {
-                let read = incident_check(name, spec, folder)?;
-                match file_elsewhere(spec).filter(|_| of_cluster) {
-                    Some(fault) => Err(vec![fault]),
-                    None => Ok(read),
-                }
-            };
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, read)| (name, Item::IncidentCheck(Arc::new(read))))
+            let convert = |name: &str, spec: &IncidentCheckSpec| origin.incident_check(name, spec);
+            let item = |check| Item::IncidentCheck(Arc::new(check));
+            read(document, schema, convert, item)
         }
-        Kind::TrustRoot => {
-            let read = read_resource(document, schema, same, trust_root);
-            read.and_then(|(name, read)| match refuse_root_name(&name, roots) {
-                Some(why) => Err(vec![document.problem(name_of_resource(), why)]),
-                None => Ok((name, Item::TrustRoot(read))),
-            })
-        }
-        Kind::GateConfiguration => {
-            let convert = |_: &str, spec: &GateConfigurationSpec| settings(spec);
-            let read = read_resource(document, schema, same, convert);
-            read.and_then(|(name, read)| match name == CONFIGURATION_NAME {
-                true => {
-                    let read = read.written_in(document.clone(), Path::default().key("spec"));
-                    Ok((name, Item::Configuration(read)))
-                }
-                false => {
-                    let why = format!(
-                        "the one configuration is named `{CONFIGURATION_NAME}`, and this is `{name}`; change the name"
-                    );
-                    Err(vec![document.problem(name_of_resource(), why)])
-                }
-            })
-        }
+        Kind::TrustRoot => read_trust_root(document, schema, roots),
+        Kind::GateConfiguration => read_configuration(document, schema),
         Kind::Revocation => {
-            let read = read_resource(document, schema, same, revocation);
-            read.map(|(name, (digest, read))| (name, Item::Revocation(digest, read)))
+            let item = |(digest, read)| Item::Revocation(digest, read);
+            read(document, schema, revocation, item)
         }
         Kind::Rejection => {
             let convert =
                 |name: &str, spec: &RejectionSpec| rejection(name, spec, created(document));
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, (digest, read))| (name, Item::Rejection(digest, read)))
+            let item = |(digest, read)| Item::Rejection(digest, read);
+            read(document, schema, convert, item)
         }
         Kind::AuthorRecord => {
             let convert = |_: &str, spec: &AuthorRecordSpec| author_record(spec);
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, (digest, read))| (name, Item::Authors(digest, read)))
+            let item = |(digest, read)| Item::Authors(digest, read);
+            read(document, schema, convert, item)
         }
-        Kind::EmergencyChangeRecord if !of_cluster => {
+        Kind::EmergencyChangeRecord if !origin.is_cluster => {
             let why = "promotion-gate writes records of emergency changes in the cluster, and they count for nothing in a file; remove the document";
             Err(vec![document.problem(Path::default(), why)])
         }
         Kind::EmergencyChangeRecord => {
             let convert = |_: &str, spec: &EmergencyChangeRecordSpec| emergency_record(spec);
-            let read = read_resource(document, schema, same, convert);
-            read.map(|(name, ())| (name, Item::EmergencyChange))
+            read(document, schema, convert, |()| Item::EmergencyChange)
         }
     })
+}
+
+type Read = Result<(String, Item), Vec<Problem>>;
+
+/// Reads a document in which no message has to be put into other words.
+fn read<S: DeserializeOwned, T>(
+    document: &Document,
+    schema: &Schema,
+    convert: impl FnOnce(&str, &S) -> Result<T, Vec<Fault>>,
+    item: impl FnOnce(T) -> Item,
+) -> Read {
+    let (name, read) = read_resource(document, schema, |problem| problem, convert)?;
+    Ok((name, item(read)))
+}
+
+/// Where a document is from. The files that it names are beside it; a document of the cluster names files elsewhere.
+struct Origin<'a> {
+    is_cluster: bool,
+    folder: &'a FilePath,
+}
+
+impl Origin<'_> {
+    fn of(document: &Document) -> Origin<'_> {
+        let is_cluster = document.file.ends_with(FROM_CLUSTER);
+        let folder = FilePath::new(&*document.file).parent();
+        let folder = folder.filter(|_| !is_cluster);
+        Origin {
+            is_cluster,
+            folder: folder.unwrap_or(FilePath::new("")),
+        }
+    }
+
+    fn freeze(&self, name: &str, spec: &ChangeFreezeSpec) -> Result<Freeze, Vec<Fault>> {
+        let read = freeze(name, spec, self.folder)?;
+        match files_elsewhere(spec) {
+            faults if self.is_cluster && !faults.is_empty() => Err(faults),
+            _ => Ok(read),
+        }
+    }
+
+    fn incident_check(
+        &self,
+        name: &str,
+        spec: &IncidentCheckSpec,
+    ) -> Result<IncidentCheck, Vec<Fault>> {
+        let read = incident_check(name, spec, self.folder)?;
+        match file_elsewhere(spec).filter(|_| self.is_cluster) {
+            Some(fault) => Err(vec![fault]),
+            None => Ok(read),
+        }
+    }
+}
+
+fn read_trust_root(document: &Document, schema: &Schema, roots: &RootNames) -> Read {
+    let (name, item) = read(document, schema, trust_root, Item::TrustRoot)?;
+    match refuse_root_name(&name, roots) {
+        Some(why) => Err(vec![document.problem(name_of_resource(), why)]),
+        None => Ok((name, item)),
+    }
+}
+
+fn read_configuration(document: &Document, schema: &Schema) -> Read {
+    let convert = |_: &str, spec: &GateConfigurationSpec| settings(spec);
+    let spec = Path::default().key("spec");
+    let item = |read: GateSettings| Item::Configuration(read.written_in(document.clone(), spec));
+    let (name, item) = read(document, schema, convert, item)?;
+    if name == CONFIGURATION_NAME {
+        return Ok((name, item));
+    }
+    let why = format!(
+        "the one configuration is named `{CONFIGURATION_NAME}`, and this is `{name}`; change the name"
+    );
+    Err(vec![document.problem(name_of_resource(), why)])
 }
 
 /// The place of a resource's name.
@@ -172,11 +205,7 @@ pub(super) fn name_of_resource() -> Path {
     Path::default().key("metadata").key("name")
 }
 
-fn read_policy(
-    document: &Document,
-    schema: &Schema,
-    roots: &RootNames,
-) -> Result<(String, Item), Vec<Problem>> {
+fn read_policy(document: &Document, schema: &Schema, roots: &RootNames) -> Read {
     let convert = |name: &str, spec: &PromotionPolicySpec| {
         let policy = policy(name, spec, roots)?;
         let warnings = warnings(spec, &policy);

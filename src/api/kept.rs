@@ -52,7 +52,7 @@ pub struct RevocationSpec {
     /// The digest that manifests name, such as `sha256:…`: of the index, where an image has several platforms.
     #[schemars(length(min = 1, max = 256))]
     pub digest: String,
-    /// Why, for whoever is refused.
+    /// Why, for people who are refused.
     #[schemars(length(min = 1, max = 500))]
     pub reason: String,
 }

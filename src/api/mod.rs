@@ -25,8 +25,11 @@ mod load;
 mod mistakes;
 mod people;
 mod policy;
+mod policy_files;
 mod record;
 mod resource;
+mod revision;
+mod set;
 mod status;
 mod trust_root;
 mod written;
@@ -43,7 +46,7 @@ pub use emergency_record::{
     EmergencyChangeRecordStatus, EmergencyState, LiftedReview, MAXIMUM_NAMES, MAXIMUM_USES,
     RecordedIncident, RecordedReview, WorkloadOutcome, emergency_record,
 };
-pub use files::{Files, Skipped, documents};
+pub use files::{Files, Skipped, SourceFile, documents};
 pub use freeze::{ChangeFreeze, ChangeFreezeSpec, freeze, readable_environments};
 pub use incident_check::{
     CREDENTIALS_SECRET, CredentialForm, CredentialPlace, IncidentAuthentication, IncidentCheck,
@@ -58,19 +61,18 @@ pub use kept::{
 pub use kinds::Kind;
 #[cfg(test)]
 pub(crate) use load::READ;
-pub use load::{
-    FeedStates, FreezeSet, Held, PeopleSet, PolicyFiles, PolicySet, SourceFile, load, load_alone,
-    load_paths, schedule,
-};
+pub use load::{load, load_alone};
 pub use people::{PeopleDirectory, PeopleDirectorySpec, directory};
 pub use policy::{
     NamespaceSelection, PolicyMatch, PromotionPolicy, PromotionPolicySpec, UNKNOWN_ROOT, policy,
     readable_match,
 };
+pub use policy_files::{PolicyFiles, load_paths};
 pub use record::{
     EntryRuns, EntryState, ReleaseRecord, ReleaseRecordSpec, WrittenBy, WrittenEmergency,
     WrittenEntry, WrittenSource, WrittenWorkload,
 };
+pub use set::{FeedStates, FreezeSet, Held, PeopleSet, PolicySet, schedule};
 pub use status::MAXIMUM_FEED_WINDOWS;
 pub use trust_root::{
     JsonFile, RootNames, TrustRootResource, TrustRootSource, TrustRootSpec, TufRepository,

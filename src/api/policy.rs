@@ -171,19 +171,7 @@ pub fn policy(
     let before = faults.len();
     let requirements = requirements(&spec.requirements, roots, &mut faults);
     if faults.len() == before && spec.tags.is_none() {
-        let evidence = requirements
-            .iter()
-            .find(|named| named.requirement.evidence().is_some());
-        let pinned = requirements
-            .iter()
-            .any(|named| matches!(named.requirement, Requirement::DigestPinned(_)));
-        if let Some(evidence) = evidence.filter(|_| !pinned) {
-            let message = format!(
-                "`{}` binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {{}}`, or accept that race with `tags: Resolve` beside `requirements`",
-                evidence.requirement.rule_name()
-            );
-            faults.push(fault(field("requirements"), message));
-        }
+        faults.extend(unpinned(&requirements));
     }
     faults.extend(Mistakes::of(spec).faults);
     if !faults.is_empty() {
@@ -204,19 +192,7 @@ pub fn policy(
         injected,
         emergency: emergency.map(Box::new),
     };
-    let entries = policy.requirements.iter().enumerate();
-    let unfit = entries.filter_map(|(index, NamedRequirement { requirement, .. })| {
-        let here = field("requirements")
-            .index(index)
-            .key(requirement.rule_name());
-        Some(fault(here, requirement.fits(&policy).err()?))
-    });
-    let emergency = policy.emergency.iter();
-    let of_emergency = emergency.filter_map(|emergency| {
-        let (key, why) = emergency.validate(&policy).err()?;
-        Some(fault(of_emergency(key), why))
-    });
-    let unfit: Vec<_> = unfit.chain(of_emergency).collect();
+    let unfit = unfit(&policy);
     match unfit.is_empty() {
         true => Ok(policy),
         false => Err(unfit),
@@ -237,6 +213,38 @@ pub fn warnings(spec: &PromotionPolicySpec, policy: &Policy) -> Vec<Fault> {
         warnings.extend(odd.map(|(key, message)| fault(of_emergency(key), message)));
     }
     warnings
+}
+
+/// A requirement that binds a digest, where nothing requires that images are named by digest.
+fn unpinned(requirements: &[NamedRequirement]) -> Option<Fault> {
+    let mut all = requirements.iter().map(|named| &named.requirement);
+    let is_pinned = |requirement: &Requirement| matches!(requirement, Requirement::DigestPinned(_));
+    if all.clone().any(is_pinned) {
+        return None;
+    }
+    let evidence = all.find(|requirement| requirement.evidence().is_some())?;
+    let message = format!(
+        "`{}` binds a digest, but a tag can be moved after it was judged; add `- digestPinned: {{}}`, or accept that race with `tags: Resolve` beside `requirements`",
+        evidence.rule_name()
+    );
+    Some(fault(field("requirements"), message))
+}
+
+/// What contradicts the rest of the policy.
+fn unfit(policy: &Policy) -> Vec<Fault> {
+    let entries = policy.requirements.iter().enumerate();
+    let unfit = entries.filter_map(|(index, NamedRequirement { requirement, .. })| {
+        let here = field("requirements")
+            .index(index)
+            .key(requirement.rule_name());
+        Some(fault(here, requirement.fits(policy).err()?))
+    });
+    let emergency = policy.emergency.iter();
+    let of_emergency = emergency.filter_map(|emergency| {
+        let (key, why) = emergency.validate(policy).err()?;
+        Some(fault(of_emergency(key), why))
+    });
+    unfit.chain(of_emergency).collect()
 }
 
 /// A field of the section about emergency changes, or the section.

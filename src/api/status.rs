@@ -7,7 +7,7 @@ use super::Kind;
 /// The most windows of a feed in a status.
 pub const MAXIMUM_FEED_WINDOWS: usize = 500;
 
-/// The schema of the status of a kind; `None` for a kind that is no document.
+/// The schema of the status of a kind; `None` for a kind that is not a document.
 pub(super) fn status(kind: &str) -> Option<Value> {
     Kind::ALL.iter().find(|known| known.name() == kind)?;
     let mut schema = json!({
@@ -76,6 +76,14 @@ fn time(description: &str) -> Value {
     json!({"type": "string", "format": "date-time", "description": description})
 }
 
+fn text(most: u32, description: &str) -> Value {
+    json!({"type": "string", "maxLength": most, "description": description})
+}
+
+fn one_of(values: &[&str], description: &str) -> Value {
+    json!({"type": "string", "enum": values, "description": description})
+}
+
 fn feed() -> Value {
     json!({
         "type": "object",
@@ -91,8 +99,8 @@ fn feed() -> Value {
                     "properties": {
                         "from": time("The first instant."),
                         "until": time("The first instant after it."),
-                        "reason": {"type": "string", "maxLength": 500, "description": "Why."},
-                        "environment": {"type": "string", "maxLength": 253, "description": "The environment, if the feed is asked for each."},
+                        "reason": text(500, "Why."),
+                        "environment": text(253, "The environment, if the feed is asked for each."),
                     },
                 },
             },
@@ -103,7 +111,7 @@ fn feed() -> Value {
                 "items": {"type": "string", "maxLength": 253},
             },
             "fetchedAt": time("When the feed was read last."),
-            "error": {"type": "string", "maxLength": 1024, "description": "Why it could not be read since."},
+            "error": text(1024, "Why it could not be read since."),
         },
     })
 }
@@ -112,17 +120,13 @@ fn trust_root() -> Vec<(&'static str, Value)> {
     vec![
         (
             "lastValidRoot",
-            json!({
-                "type": "string",
-                "maxLength": 524_288,
-                "description": "The last `trusted_root.json` that the repository gave and that was valid. Every replica verifies it by `metadata`, and decides by it.",
-            }),
+            text(
+                524_288,
+                "The last `trusted_root.json` that the repository gave and that was valid. Every replica verifies it by `metadata`, and decides by it.",
+            ),
         ),
         ("fetchedAt", time("When the repository was read last.")),
-        (
-            "error",
-            json!({"type": "string", "maxLength": 1024, "description": "Why it could not be read since."}),
-        ),
+        ("error", text(1024, "Why it could not be read since.")),
         (
             "metadata",
             json!({
@@ -136,17 +140,6 @@ fn trust_root() -> Vec<(&'static str, Value)> {
 }
 
 fn emergency() -> Vec<(&'static str, Value)> {
-    let text = |most: u32, description: &str| json!({"type": "string", "maxLength": most, "description": description});
-    let one_of = |values: &[&str], description: &str| json!({"type": "string", "enum": values, "description": description});
-    let outcomes = [
-        "ready",
-        "pending",
-        "notObserved",
-        "replaced",
-        "gone",
-        "rolledBack",
-        "failed",
-    ];
     vec![
         (
             "state",
@@ -155,25 +148,7 @@ fn emergency() -> Vec<(&'static str, Value)> {
                 "`open` while it lets changes pass, then `due`, and `overdue` from `spec.reviewDue` on; `reviewed` or `lifted` (a governor deleted it) once no review is owed.",
             ),
         ),
-        (
-            "review",
-            json!({
-                "type": "object",
-                "description": "The review that counts.",
-                "required": ["verdict", "reviewer", "at", "reason", "statement"],
-                "properties": {
-                    "verdict": one_of(&["justified", "unjustified", "inconclusive"], "The result."),
-                    "reviewer": text(253, "The person who reviewed it, by name in the people directory."),
-                    "at": time("The earliest verified time of the signature."),
-                    "reason": text(4096, "Why."),
-                    "followUps": {
-                        "type": "array", "maxItems": 32, "items": text(2048, "One thing."),
-                        "description": "What has to be done now.",
-                    },
-                    "statement": text(256, "The digest of the statement."),
-                },
-            }),
-        ),
+        ("review", review()),
         (
             "lifted",
             json!({
@@ -200,7 +175,7 @@ fn emergency() -> Vec<(&'static str, Value)> {
         (
             "outcome",
             one_of(
-                &outcomes,
+                OUTCOMES,
                 "What became of the change: the least favourable of `outcomes`.",
             ),
         ),
@@ -209,20 +184,53 @@ fn emergency() -> Vec<(&'static str, Value)> {
             json!({
                 "type": "array", "maxItems": 100,
                 "description": "What became of each workload.",
-                "items": {
-                    "type": "object",
-                    "required": ["workload", "template", "outcome", "at"],
-                    "properties": {
-                        "workload": text(1024, "The workload, as `KIND NAMESPACE/NAME`."),
-                        "template": text(256, "The template that was admitted."),
-                        "outcome": one_of(&outcomes, "What became of it."),
-                        "at": time("Since when."),
-                        "why": text(1024, "Why, where that is known."),
-                    },
-                },
+                "items": outcome(),
             }),
         ),
     ]
+}
+
+const OUTCOMES: &[&str] = &[
+    "ready",
+    "pending",
+    "notObserved",
+    "replaced",
+    "gone",
+    "rolledBack",
+    "failed",
+];
+
+fn review() -> Value {
+    json!({
+        "type": "object",
+        "description": "The review that counts.",
+        "required": ["verdict", "reviewer", "at", "reason", "statement"],
+        "properties": {
+            "verdict": one_of(&["justified", "unjustified", "inconclusive"], "The result."),
+            "reviewer": text(253, "The person who reviewed it, by name in the people directory."),
+            "at": time("The earliest verified time of the signature."),
+            "reason": text(4096, "Why."),
+            "followUps": {
+                "type": "array", "maxItems": 32, "items": text(2048, "One thing."),
+                "description": "What has to be done now.",
+            },
+            "statement": text(256, "The digest of the statement."),
+        },
+    })
+}
+
+fn outcome() -> Value {
+    json!({
+        "type": "object",
+        "required": ["workload", "template", "outcome", "at"],
+        "properties": {
+            "workload": text(1024, "The workload, as `KIND NAMESPACE/NAME`."),
+            "template": text(256, "The template that was admitted."),
+            "outcome": one_of(OUTCOMES, "What became of it."),
+            "at": time("Since when."),
+            "why": text(1024, "Why, where that is known."),
+        },
+    })
 }
 
 fn record_keys() -> Value {
@@ -236,8 +244,8 @@ fn record_keys() -> Value {
             "type": "object",
             "required": ["id", "publicKey"],
             "properties": {
-                "id": {"type": "string", "maxLength": 128, "description": "The name of the key, which entries name."},
-                "publicKey": {"type": "string", "maxLength": 4096, "description": "The key: PEM, `PUBLIC KEY`."},
+                "id": text(128, "The name of the key, which entries name."),
+                "publicKey": text(4096, "The key: PEM, `PUBLIC KEY`."),
                 "since": time("When it was made."),
             },
             "x-kubernetes-preserve-unknown-fields": true,

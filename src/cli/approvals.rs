@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
     ApprovalEffect, ApprovalListing, ImageReference, ListedApproval, ListedApprovals, ListedWord,
@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::deciding::{Deciding, FEEDS, Purpose, Recorded, Sources, as_source, namespaces_of};
+use super::out::{write_json, write_json_line};
 use super::render::Output;
 use super::render::human::{GREEN, RED, YELLOW};
 use super::watch::watch;
@@ -122,7 +123,7 @@ struct Statement {
     #[schemars(with = "Option<String>")]
     valid_until: Option<Timestamp>,
     scopes: BTreeMap<String, String>,
-    /// What the person was told denies the image, and approved all the same (`approve --anyway`).
+    /// The rules that denied the image when the person approved it all the same (`approve --anyway`).
     despite: Vec<String>,
     /// Whether it counts: an approval for a seat, a rejection against the image.
     counts: bool,
@@ -344,13 +345,10 @@ impl Statement {
 
 fn print(report: &ApprovalsReport, output: Output, is_one_of_many: bool) -> anyhow::Result<()> {
     if output == Output::Json {
-        let text = match is_one_of_many {
-            true => serde_json::to_string(report),
-            false => serde_json::to_string_pretty(report),
+        return match is_one_of_many {
+            true => write_json_line(report),
+            false => write_json(report),
         };
-        let text = text.context("the report cannot be written as JSON")?;
-        write_output!("{text}\n");
-        return Ok(());
     }
     if is_one_of_many {
         print_line!("{:.0}", Timestamp::now());

@@ -4,20 +4,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use promotion_gate_core::gate::{Actor, Change, Snapshot};
-use serde_json::Value;
+use promotion_gate_core::gate::Snapshot;
 use tokio::time::Instant;
 
+use super::changes::{Asked, NotAsked, changes};
 use super::deciding::{Deciding, Purpose};
 use super::out::write_json;
-use super::render::json::{CheckDecision, CheckReport, ObjectReport, UnknownReport, VERSION};
+use super::render::json::{CheckDecision, CheckReport, ObjectReport, VERSION};
 use super::render::{human, sarif::sarif};
 use super::world::{Given, Input, NO_OBJECTS};
-use crate::admission::{self, Manifests, Understood};
 use crate::review::{Review, ReviewInputs, review};
 
 /// Objects that are reviewed concurrently.
@@ -63,20 +62,6 @@ enum Output {
     Sarif,
 }
 
-/// An object of the input that is judged, and its place.
-pub(super) struct Asked {
-    file: String,
-    line: u64,
-    pub(super) change: Change,
-}
-
-/// The objects of the input that are not judged.
-#[derive(Default)]
-pub(super) struct NotAsked {
-    unknown: Vec<UnknownReport>,
-    without_images: usize,
-}
-
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut sources = args.deciding.or_in("default").open().await?;
     let input = Input::read(&args.given.inputs)?;
@@ -110,11 +95,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = report(&reviews, &input, not_asked, &inputs.snapshot, at);
     match args.output {
         Output::Human => human::check(&reviews, &report),
-        Output::Json => write_output!(
-            "{}\n",
-            serde_json::to_string_pretty(&report)
-                .context("the report cannot be written as JSON")?
-        ),
+        Output::Json => write_json(&report)?,
         Output::Sarif => write_json(&sarif(&report))?,
     }
     Ok(exit_code(&report))
@@ -125,42 +106,6 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
         "expected a time with its offset, such as `2026-11-23T03:00:00Z` or `2026-11-23T04:00:00+01:00`".to_owned()
     })
-}
-
-/// The changes that the input asks for. What is `referred` to, and is not part of it, was read from the cluster.
-pub(super) fn changes(
-    input: &Input,
-    referred: &[Value],
-    namespace: &str,
-    actor: Option<&Actor>,
-) -> (Vec<Asked>, NotAsked) {
-    let mut asked = Vec::new();
-    let mut not_asked = NotAsked::default();
-    let objects = input.objects();
-    let of_input = objects.iter().map(|object| object.value);
-    let manifests = Manifests::of(referred.iter().chain(of_input), namespace);
-    for object in objects {
-        if !admission::is_object(object.value) {
-            continue;
-        }
-        let change =
-            match admission::understand_manifest(object.value, namespace, actor, &manifests) {
-                Understood::Change(change) => *change,
-                Understood::Refers(_) | Understood::Governance(_) | Understood::NotOurs(_) => {
-                    match object.unknown() {
-                        Some(field) => not_asked.unknown.push(UnknownReport::of(&object, &field)),
-                        None => not_asked.without_images += 1,
-                    }
-                    continue;
-                }
-            };
-        asked.push(Asked {
-            file: object.file.to_owned(),
-            line: object.line,
-            change,
-        });
-    }
-    (asked, not_asked)
 }
 
 async fn review_all(

@@ -12,7 +12,7 @@ use promotion_gate_core::gate::{
 };
 use serde_json::{Value, json};
 
-use super::check::changes;
+use super::changes::changes;
 use super::cluster::{FromCluster, Live};
 use super::world::{self, Input, NO_OBJECTS};
 use crate::admission::{self, Manifests, Understood};

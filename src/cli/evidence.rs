@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::out::write_json;
 use super::render::Output;
 use super::render::human::word;
 use super::render::json::CheckDecision;
@@ -217,11 +218,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Human if args.tree => tree(&report),
         Output::Human => human(&report),
-        Output::Json => write_output!(
-            "{}\n",
-            serde_json::to_string_pretty(&report)
-                .context("the report cannot be written as JSON")?
-        ),
+        Output::Json => write_json(&report)?,
     }
     let complete = report
         .manifests()

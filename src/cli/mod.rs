@@ -6,6 +6,7 @@ mod out;
 mod approvals;
 mod approve;
 mod attest;
+mod changes;
 mod check;
 mod cluster;
 mod completions;
@@ -154,4 +155,12 @@ fn block_on(run: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Resu
         .build()
         .context("the asynchronous runtime does not start")?
         .block_on(run)
+}
+
+/// The arguments of one command, as a command line gives them.
+#[cfg(test)]
+fn parsed<A: clap::Args>(line: &[&str]) -> Result<A, clap::Error> {
+    let command = A::augment_args(clap::Command::new("promotion-gate"));
+    let line = ["promotion-gate"].iter().chain(line);
+    A::from_arg_matches(&command.try_get_matches_from(line)?)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::text::is_printable;
 
@@ -17,6 +17,8 @@ const COLOURS: [&str; 5] = [
     "\u{1b}[32m",
     "\u{1b}[33m",
 ];
+
+const NOT_JSON: &str = "the report cannot be written as JSON";
 
 /// Prints a line for people.
 macro_rules! print_line {
@@ -43,10 +45,16 @@ pub(super) fn write_output(text: fmt::Arguments<'_>) {
     exit_on_failure(out.write_fmt(text).and_then(|()| out.flush()));
 }
 
-/// Writes a value as JSON for programs.
-pub(super) fn write_json(value: &Value) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value);
-    let text = text.context("the answer cannot be written as JSON")?;
+/// Writes a report as JSON for programs.
+pub(super) fn write_json(report: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report).context(NOT_JSON)?;
+    write_output(format_args!("{text}\n"));
+    Ok(())
+}
+
+/// Writes a report as JSON on one line, where others follow.
+pub(super) fn write_json_line(report: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string(report).context(NOT_JSON)?;
     write_output(format_args!("{text}\n"));
     Ok(())
 }

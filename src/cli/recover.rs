@@ -70,24 +70,12 @@ promotion-gate record adopt --all-namespaces
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
 
     #[test]
     fn the_commands_name_the_objects_of_this_installation() {
-        let line = [
-            "recover",
-            "--service=security/gate",
-            "--webhook=gate-webhook",
-        ];
-        let text = text(&Line::try_parse_from(line).unwrap().args);
+        let args = ["--service=security/gate", "--webhook=gate-webhook"];
+        let text = text(&crate::cli::parsed(&args).unwrap());
         for command in [
             "kubectl --namespace security rollout restart deployment/gate\n",
             "kubectl patch validatingwebhookconfiguration gate-webhook --type=json",

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use promotion_gate_core::gate::{
@@ -20,6 +19,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::cluster::{Live, connect};
+use super::out::write_json;
 use super::render::human;
 use super::render::json::CheckDecision;
 use super::world;
@@ -126,11 +126,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = ScanReport::of(&reviews, rest, &inputs.snapshot, at);
     match args.output {
         Output::Table => report::table(&reviews, &report),
-        Output::Json => write_output!(
-            "{}\n",
-            serde_json::to_string_pretty(&report)
-                .context("the report cannot be written as JSON")?
-        ),
+        Output::Json => write_json(&report)?,
     }
     Ok(match report.decision {
         CheckDecision::Deny => ExitCode::from(2),

@@ -354,21 +354,10 @@ pub(super) fn stop_signal(
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
 
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn parsed(args: &[&str]) -> Result<Args, String> {
-        let line = ["serve"].iter().chain(args);
-        let line = Line::try_parse_from(line);
-        line.map(|line| line.args)
-            .map_err(|error| error.to_string())
+    fn parsed(args: &[&str]) -> Result<Args, clap::Error> {
+        crate::cli::parsed(args)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::serve::stop_signal;
 
 /// Looks again after each pause until the program is stopped, and prints a report that differs from the one before. Returns the exit
-/// code of the last look. A look that fails is told, and the next one follows.
+/// code of the last look. A look that fails is reported, and the next one follows.
 pub(super) async fn watch<R: PartialEq>(
     pause: Duration,
     (mut report, mut decided): (R, ExitCode),

@@ -88,19 +88,11 @@ fn yaml(args: Args) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::parsed;
 
     fn printed(args: &[&str]) -> String {
-        let line = ["webhook-configuration"].iter().chain(args);
-        yaml(Line::try_parse_from(line).unwrap().args).unwrap()
+        yaml(parsed(args).unwrap()).unwrap()
     }
 
     #[test]
@@ -128,7 +120,7 @@ mod tests {
             assert_eq!(printed.matches(said).count(), 2, "{said}: {printed}");
         }
         assert!(!printed.contains("inject-ca-from"), "{printed}");
-        assert!(Line::try_parse_from(["webhook-configuration", "--service=gate"]).is_err());
+        assert!(parsed::<Args>(&["--service=gate"]).is_err());
     }
 
     /// Of each entry: its name, `failurePolicy`, and the namespaces that its selector names.

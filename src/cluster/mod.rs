@@ -348,7 +348,7 @@ pub(crate) fn cause(error: &kube::Error) -> String {
 /// Why a request for one of our kinds failed, with the remedy where it is known.
 fn explain(error: &kube::Error) -> String {
     match error {
-        // Without the definition, the answer is no `Status`.
+        // Without the definition, the answer is not a `Status`.
         kube::Error::Api(status) if status.code == 404 => {
             "the API server does not know the kind; apply the definitions: `kubectl apply -f deploy/crds`".to_owned()
         }

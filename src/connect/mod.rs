@@ -100,7 +100,7 @@ struct Api<'a> {
     site: Site,
     requests: AtomicUsize,
     bytes: AtomicU64,
-    /// What is left of the time for rate limits. Whoever waits holds it, so that nobody else asks meanwhile.
+    /// What is left of the time for rate limits. A request that waits holds it, so that no other one asks meanwhile.
     patience: tokio::sync::Mutex<Duration>,
     progress: &'a (dyn Fn(&str) + Send + Sync),
 }

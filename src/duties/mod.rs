@@ -5,14 +5,12 @@
 //! * `debts` — records of emergency changes, and their reviews
 //! * `authors` — collecting AuthorRecords that nothing needs
 //! * `status` — what a status says
-//! * `feed` — what the feed of a freeze says, in its status and back
 //! * `certificates` — the CA and the serving certificate of a gate that makes them itself
 //! * `webhook` — the webhook configuration: it goes live, and is kept right
 
 mod authors;
 mod certificates;
 mod debts;
-pub(crate) mod feed;
 mod lease;
 pub(crate) mod status;
 mod webhook;
@@ -31,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::Kind;
 use crate::cluster::{Cluster, cause};
+use crate::feeds::written_feed;
 use crate::metrics::Metrics;
 use crate::record::ReleaseRecords;
 use crate::snapshot::{Judged, ResourceName, Sources, Version, api_resource};
@@ -156,7 +155,7 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
             }
             let feed = one.freeze.as_ref().zip(states.get(&name.name));
             let feed =
-                feed.and_then(|(freeze, state)| feed::written(freeze, state, &one.resource.status));
+                feed.and_then(|(freeze, state)| written_feed(freeze, state, &one.resource.status));
             let is_root = name.kind == Kind::TrustRoot;
             let root = is_root.then(|| sources.cluster_roots().status(&name.name));
             let status = status::status(one, feed, root, Timestamp::now());

@@ -5,9 +5,11 @@
 //!
 //! * `read` — one attempt
 //! * `pace` — when the next one is
+//! * `status` — what a feed says, in the status of its freeze and back
 
 mod pace;
 mod read;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -34,6 +36,7 @@ use read::{Answers, Known, PANIC, Problem, ProblemKind};
 
 pub(crate) use pace::{after_failures, jittered};
 pub use read::ClockReading;
+pub(crate) use status::{feed_state, written_feed};
 
 /// Feeds that are asked at the same time.
 const SIDE_BY_SIDE: usize = 16;

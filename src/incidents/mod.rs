@@ -37,7 +37,7 @@ pub trait Incidents: Send + Sync {
     ///
     /// `Known(None)` says that there is no such incident: the tracker says so, or the check does not accept the id, which is the
     /// declarer's choice. A tracker that cannot be reached is `Unavailable`, with the check, the host and the reason. A check that does
-    /// not exist, and an answer that cannot be used, is `Partial`: those are no reason to do without the answer.
+    /// not exist, and an answer that cannot be used, is `Partial`: in these cases a policy must not go on without the answer.
     fn ask<'a>(
         &'a self,
         check: &'a str,

@@ -1,7 +1,9 @@
 //! A registry over HTTP (OCI distribution specification 1.1).
 
+mod attached;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -9,24 +11,20 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use promotion_gate_core::gate::{Digest, is_tag};
-use serde::de::IgnoredAny;
-use tokio::time::timeout;
 use url::Url;
 
 use super::address::{authority, shown};
-use super::answer::{
-    CONTENT_DIGEST, HttpAnswer, mismatch, next_page, not_from_a_registry, read_manifest, redirected,
-};
+use super::answer::{CONTENT_DIGEST, HttpAnswer, mismatch, read_manifest, redirected};
 use super::auth::{self, Access, Challenge, Reply, Tokens};
 use super::credentials::{Credentials, Secret};
 use super::error::excerpt;
-use super::manifest::Listed;
 use super::transport::{Call, Sent, Transport};
 use super::{
-    Attached, AttachedManifest, ClientOptions, Descriptor, ErrorKind, Manifest, Reference,
-    Registry, RegistryError, Repository, Via, is_repository_name, media_type, tag_about,
+    Attached, ClientOptions, Descriptor, ErrorKind, Manifest, Reference, Registry, RegistryError,
+    Repository, Via, is_repository_name, tag_about,
 };
 use crate::metrics::failed_to_read;
+use attached::LookUp;
 
 /// The host of Docker Hub's API.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -55,9 +53,6 @@ pub(super) struct Request<'a> {
     pub(super) content: Option<Sent>,
     pub(super) limit: u64,
 }
-
-/// The most hosts that are known to have the referrers API.
-const MAXIMUM_HOSTS: usize = 10_000;
 
 impl Client {
     /// Makes a client; no request is made yet.
@@ -266,94 +261,6 @@ impl Client {
         Ok(manifest.descriptor())
     }
 
-    fn has_referrers(&self, origin: &(String, String)) -> bool {
-        let known = self.with_referrers.lock();
-        known
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(origin)
-    }
-
-    fn remember_referrers(&self, origin: &(String, String)) {
-        let known = self.with_referrers.lock();
-        let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MAXIMUM_HOSTS {
-            known.insert(origin.clone());
-        }
-    }
-
-    /// Reads the referrers API, page by page. A registry without it lists nothing, and that is not an unavailability.
-    async fn referrers(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        found: &mut Attached,
-    ) -> Result<LookUp, RegistryError> {
-        let limits = self.transport.limits;
-        let path = format!("referrers/{digest}");
-        let mut url = self.url(repository, &path)?;
-        let home = origin(&url);
-        let mut bytes = 0_u64;
-        for page in 0..limits.listing_pages {
-            let answer = self
-                .ask(
-                    repository,
-                    Request {
-                        method: Method::GET,
-                        url: url.clone(),
-                        accept: media_type::OCI_INDEX,
-                        access: Access::Pull,
-                        conditions: &[],
-                        content: None,
-                        limit: limits.manifest_bytes,
-                    },
-                )
-                .await?;
-            if page == 0 {
-                if let Some(error) = not_from_a_registry(&answer, &path) {
-                    match self.has_referrers(&home) {
-                        true => found.unavailability.push(error),
-                        false => found.unsupported.push(error),
-                    }
-                    return Ok(LookUp::Unknown);
-                }
-                match answer.status {
-                    StatusCode::NOT_FOUND => return Ok(LookUp::Answered),
-                    StatusCode::BAD_REQUEST
-                    | StatusCode::METHOD_NOT_ALLOWED
-                    | StatusCode::NOT_ACCEPTABLE
-                    | StatusCode::NOT_IMPLEMENTED => return Ok(LookUp::Unknown),
-                    _ => {}
-                }
-            }
-            if !answer.status.is_success() {
-                return Err(answer.failure());
-            }
-            bytes = bytes.saturating_add(u64::try_from(answer.body.len()).unwrap_or(u64::MAX));
-            if bytes > limits.listing_bytes {
-                found.cut = Some(format!(
-                    "`{repository}@{digest}` has a listing of more than {} bytes",
-                    limits.listing_bytes
-                ));
-                return Ok(LookUp::Answered);
-            }
-            self.list(found, &answer, Via::Referrers).await?;
-            self.remember_referrers(&home);
-            match next_page(&answer) {
-                None => return Ok(LookUp::Answered),
-                Some(next) if origin(&next) == home => url = next,
-                Some(next) => {
-                    let why = format!("its next page is on another host (`{}`)", shown(&next));
-                    return Err(RegistryError::new(ErrorKind::Denied, answer.tried, why));
-                }
-            }
-        }
-        found.cut = Some(format!(
-            "`{repository}@{digest}` has a listing of more than {} pages",
-            limits.listing_pages
-        ));
-        Ok(LookUp::Answered)
-    }
-
     /// Runs `job` on an answer; large answers are processed outside of the threads that serve requests.
     async fn work<T: Send + 'static>(
         &self,
@@ -383,139 +290,6 @@ impl Client {
         let bytes = self.transport.with_room(bytes, parsed, answer).await?;
         Ok(Manifest { bytes, ..manifest })
     }
-
-    /// Adds the entries of a listing.
-    async fn list(
-        &self,
-        found: &mut Attached,
-        answer: &HttpAnswer,
-        via: Via,
-    ) -> Result<(), RegistryError> {
-        let limit = self.transport.limits.listing_entries;
-        let room = limit.saturating_sub(found.listing.len());
-        let body = answer.body.clone();
-        let listed = self.work(answer, move || {
-            let listed = Listed::parse(&body, room)?;
-            // Without this check, any JSON, such as an error message, would be an empty listing.
-            let fields = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&body);
-            match fields.is_ok_and(|fields| fields.contains_key("manifests")) {
-                true => Ok(listed),
-                false => Err("it is not an index".to_owned()),
-            }
-        });
-        let listed = listed
-            .await?
-            .map_err(|why| RegistryError::new(ErrorKind::Malformed, answer.tried.clone(), why))?;
-        let new = |entry: Descriptor| AttachedManifest {
-            likely: entry.is_likely_evidence(),
-            digest: entry.digest,
-            via,
-            manifest: None,
-        };
-        found.listing.extend(listed.entries.into_iter().map(new));
-        if listed.beyond > 0 {
-            found.cut = Some(format!(
-                "{} lists {} entries more than the {limit} that are read",
-                answer.tried, listed.beyond
-            ));
-        }
-        if listed.unreadable > 0 && found.cut.is_none() {
-            found.cut = Some(format!(
-                "{} lists {} entries that cannot be understood",
-                answer.tried, listed.unreadable
-            ));
-        }
-        Ok(())
-    }
-
-    async fn by_api(&self, repository: &Repository, digest: &Digest) -> (LookUp, Attached) {
-        let mut found = Attached::default();
-        let asked = timeout(
-            self.transport.timeouts.total,
-            self.referrers(repository, digest, &mut found),
-        )
-        .await;
-        let error = match asked {
-            Ok(Ok(look_up)) => return (look_up, found),
-            Ok(Err(error)) => error,
-            Err(_) => RegistryError::new(
-                ErrorKind::TimedOut,
-                format!("the referrers of `{repository}@{digest}`"),
-                "there was no answer in time",
-            ),
-        };
-        found.unavailability.push(error);
-        (LookUp::Unknown, found)
-    }
-
-    async fn by_tag(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        via: Via,
-        tag: Option<String>,
-    ) -> (LookUp, Attached) {
-        let mut found = Attached::default();
-        let Some(tag) = tag else {
-            return (LookUp::Unknown, found);
-        };
-        let path = format!("manifests/{tag}");
-        let limit = self.transport.limits.manifest_bytes;
-        let answer = self
-            .get(repository, Method::GET, &path, MANIFESTS, limit)
-            .await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                found.unavailability.push(error);
-                return (LookUp::Unknown, found);
-            }
-        };
-        if let Some(error) = not_from_a_registry(&answer, &path) {
-            found.unsupported.push(error);
-            return (LookUp::Unknown, found);
-        }
-        if answer.status == StatusCode::NOT_FOUND {
-            return (LookUp::Answered, found);
-        }
-        if !answer.status.is_success() {
-            found.unavailability.push(answer.failure());
-            return (LookUp::Unknown, found);
-        }
-        // Some registries (GitLab's) read the fallback tag as the digest that it is made from, and answer with the image.
-        if via == Via::FallbackTag && digest.verifies(&answer.body) {
-            return (LookUp::Answered, found);
-        }
-        let read = match via {
-            Via::FallbackTag => self.list(&mut found, &answer, via).await,
-            Via::Referrers | Via::SigTag | Via::AttTag => {
-                let manifest = self.read(&answer, Reference::Tag(tag)).await;
-                manifest.map(|manifest| {
-                    found.listing.push(AttachedManifest {
-                        digest: manifest.digest.clone(),
-                        likely: true,
-                        via,
-                        manifest: Some(manifest),
-                    });
-                })
-            }
-        };
-        if let Err(error) = read {
-            // The content of this tag can never be evidence. It is reported, and does not hide other evidence.
-            found.cut = Some(error.to_string());
-            return (LookUp::Unknown, found);
-        }
-        (LookUp::Answered, found)
-    }
-}
-
-/// What one look-up for attached manifests says about the registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LookUp {
-    /// A registry answered, so everything in this place is known.
-    Answered,
-    /// The look-up does not show whether a registry answers for this repository.
-    Unknown,
 }
 
 impl Registry for Client {

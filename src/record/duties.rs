@@ -306,7 +306,7 @@ impl ReleaseRecords {
         }
     }
 
-    /// A record is gone from the cluster: unless this replica collected it, it is remembered for whoever has the duties.
+    /// A record is gone from the cluster: unless this replica collected it, it is remembered for the replica that has the duties.
     pub(super) fn deleted(&self, name: RecordName, record: KeptRecord) {
         if self.collected().remove(&name) {
             return;

@@ -127,7 +127,7 @@ impl GateState {
     }
 
     /// Why the last adoption of everything lets no new key be made, as the end of a sentence; empty if there is none. The clock is
-    /// shown by the minute, so that the sentence is no news all the time.
+    /// shown by the minute, so that the sentence does not change all the time.
     fn why_not_given_up(&self, now: Timestamp) -> String {
         let minutes = CONSENT / 60;
         let now = now.as_second() / 60 * 60;

@@ -323,7 +323,7 @@ impl Memory {
         let records = records.filter_map(|name| self.records.get(name));
         let entries = records.flat_map(|record| record.entries.values());
         let own = entries.filter(|kept| {
-            // What an injector added is no change of the object.
+            // What an injector added does not change the object.
             kept.entry.by != AdmittedBy::Injected && kept.entry.workload.is_same_object(workload)
         });
         own.map(|kept| Arc::clone(&kept.entry)).collect()

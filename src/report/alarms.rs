@@ -1,5 +1,5 @@
-//! Alarms: what an operator has to look at. Each is counted, logged as an error, and told as an Event on the gate's Deployment. What
-//! becomes of an emergency change is told on its record too.
+//! Alarms: what an operator has to look at. Each is counted, logged as an error, and written as an Event on the gate's Deployment. What
+//! becomes of an emergency change is an Event on its record too.
 
 use std::sync::OnceLock;
 
@@ -22,7 +22,7 @@ pub(crate) struct AlarmLabels {
 #[derive(Debug, Default)]
 pub struct Alarms {
     raised: Family<AlarmLabels, Counter>,
-    /// Where they are told, once there is a cluster.
+    /// Where their Events are written, once there is a cluster.
     events: OnceLock<mpsc::Sender<Notice>>,
 }
 

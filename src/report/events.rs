@@ -1,5 +1,5 @@
 //! Kubernetes Events on the objects that requests are about: denials, and warnings to the deployer. `kubectl describe` shows them,
-//! also where a controller got the answer and nobody read it. Alarms are told on the gate's own Deployment, and what becomes of an
+//! also where a controller got the answer and nobody read it. Events about alarms are on the gate's own Deployment, and what becomes of an
 //! emergency change on its record. All are written in the background; no request waits for them.
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    /// An alarm, told on the gate's Deployment. The reason is in kebab case.
+    /// An alarm, on the gate's Deployment. The reason is in kebab case.
     pub(super) fn of_alarm(reason: &str, what: &str) -> Notice {
         Notice {
             about: About::Gate,
@@ -56,7 +56,7 @@ impl Notice {
         }
     }
 
-    /// What became of an emergency change, told on its record.
+    /// What became of an emergency change, on its record.
     pub(super) fn of_record(
         record: ObjectReference,
         kind: EventType,

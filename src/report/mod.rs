@@ -1,4 +1,4 @@
-//! What is told beside the answer to a request.
+//! What is reported besides the answer to a request.
 //!
 //! * `alarms`: what an operator has to look at
 //! * `events`: Kubernetes Events on the objects that requests are about

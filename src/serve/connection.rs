@@ -194,7 +194,7 @@ impl Activity {
                 Standing::Unproven => Some(accepted + FIRST),
                 Standing::Reviewing => None,
                 Standing::Idle(since) => Some(match (state.began, state.header) {
-                    // A body that arrives, or a request that is no AdmissionReview.
+                    // A body that arrives, or a request that is not an AdmissionReview.
                     (Some(began), _) => began.max(since) + BODY + ANSWER,
                     (None, _) if let Some(replaced) = state.replaced => {
                         replaced.max(since) + ANSWER

@@ -96,115 +96,74 @@ pub async fn serve(
     stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
-    let (source, managed) = match (options.certificate, options.cluster.clone()) {
-        (CertificateOptions::Files { chain, key }, _) => (Source::Files { chain, key }, None),
-        (CertificateOptions::SelfManaged(secret), Some(cluster)) => {
-            let managed = SelfManaged::new(cluster, secret, Arc::clone(&metrics));
-            let managed = Arc::new(managed);
-            (Source::SelfManaged(Arc::clone(&managed)), Some(managed))
-        }
-        (CertificateOptions::SelfManaged(_), None) => {
-            bail!("there is no cluster in which certificates could be kept")
-        }
-    };
+    let cluster = options.cluster.as_ref();
+
+    // 1. The certificate that it shows, and what it decides by.
+    let (source, managed) = certificate_source(options.certificate, cluster, &metrics)?;
     let certificate = Certificate::load(source, options.clients, &metrics)?;
-    let watches = options
-        .cluster
-        .clone()
-        .map(|cluster| Arc::new(Watches::new(cluster)));
-    let watching = watches
-        .clone()
-        .map(|watches| tokio::spawn(watches.keep_current()));
-    if let Some(watches) = &watches {
-        watches.first_read(FIRST_ANSWERS).await;
-    }
-    let sources = Sources::load(files, watches, Arc::clone(&collector), &metrics);
-    sources.ask_feeds(&metrics, FIRST_ANSWERS).await;
+    let (sources, watching) = read_sources(files, cluster, &collector, &metrics).await;
+
+    // 2. Its ports.
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
     let listening = Listening {
         address: listener.local_addr()?,
         probe_address: probes.local_addr()?,
     };
+
+    // 3. What it does in the background.
     let (stopping, stopped) = signal::channel(false);
-    let mut duties = options.cluster.clone().map(|cluster| {
+    let mut duties = cluster.map(|cluster| {
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
-        Duties::start(cluster, sources, metrics)
+        Duties::start(cluster.clone(), sources, metrics)
     });
-    let (kept, mut background) = match (options.cluster.clone(), &mut duties) {
+    let (kept, mut background) = match (cluster, &mut duties) {
         (Some(cluster), Some(duties)) => {
             let (kept, tasks) = start_records(cluster, duties, &sources, &collector, &metrics);
             (Some(kept), tasks)
         }
         _ => (None, Vec::new()),
     };
-    let records = kept.as_ref().map(|(records, _)| Arc::clone(records));
-    let keeper = match (options.cluster.clone(), options.webhook) {
-        (Some(cluster), Some(webhook)) => {
-            let bundle = match (&managed, webhook.authorities.clone()) {
-                (Some(managed), _) => BundleSource::SelfManaged(managed.bundle()),
-                (None, Some(file)) => BundleSource::File(file),
-                (None, None) => BundleSource::Foreign,
-            };
-            let keeper = WebhookKeeper::new(cluster, webhook, bundle, Arc::clone(&metrics));
-            Some(Arc::new(keeper))
-        }
-        _ => None,
-    };
+    let keeper = cluster.zip(options.webhook).map(|(cluster, webhook)| {
+        let keeper = webhook_keeper(cluster, webhook, managed.as_deref(), &metrics);
+        Arc::new(keeper)
+    });
     let ready = Ready {
         sources: Arc::clone(&sources),
-        records,
+        records: kept.as_ref().map(|(records, _)| Arc::clone(records)),
         certificate: certificate.clone(),
         webhook: keeper.clone(),
     };
     if let Some(duties) = &duties {
         background.extend(keep_registered(&duties.lease(), managed, keeper, &ready));
     }
+    background.extend(keep_read(&sources, &certificate, &metrics, options.poll));
+    background.push(tokio::spawn(probes::serve(
+        probes,
+        slots("probes", 0, PROBE_CONNECTIONS, &metrics),
+        ready,
+        Arc::clone(&metrics),
+        stopped.clone(),
+    )));
+
+    // 4. Requests, until the signal to stop.
     let webhook = Arc::new(Webhook::new(
-        Arc::clone(&sources),
+        sources,
         collector,
         options.cluster,
         kept,
         Arc::clone(&metrics),
         options.audited,
     ));
-    background.extend([
-        tokio::spawn(keep_current(
-            Arc::clone(&sources),
-            Arc::clone(&metrics),
-            options.poll,
-        )),
-        tokio::spawn({
-            let feeds = sources.feeds().keep_current(Arc::clone(&metrics));
-            async { match feeds.await {} }
-        }),
-        tokio::spawn({
-            let roots = sources.roots().keep_current();
-            async { match roots.await {} }
-        }),
-        tokio::spawn(certificate::certificate(
-            certificate.clone(),
-            Arc::clone(&metrics),
-            options.poll,
-        )),
-        tokio::spawn(probes::serve(
-            probes,
-            slots("probes", 0, PROBE_CONNECTIONS, &metrics),
-            ready,
-            Arc::clone(&metrics),
-            stopped.clone(),
-        )),
-    ]);
     started(listening);
     let unproven = (options.connections / 4).max(1);
     let proven = options.connections.saturating_sub(unproven).max(1);
-    let slots = slots("webhook", proven, unproven, &metrics);
     let incoming = Listener {
         listener,
         certificate,
         routes: webhook.routes(),
+        slots: slots("webhook", proven, unproven, &metrics),
         metrics,
-        slots,
         stopped,
         graceful: GracefulShutdown::new(),
         refusals: Arc::default(),
@@ -213,6 +172,8 @@ pub async fn serve(
         never = incoming.accept_connections() => match never {},
         shutdown_delay = stop => shutdown_delay,
     };
+
+    // 5. The end. The Lease is released first, so that another replica takes over at once.
     tracing::info!("stopping: not ready any more, requests are still answered");
     // Fails only where the probes have ended.
     let _ = stopping.send(true);
@@ -225,6 +186,59 @@ pub async fn serve(
         task.abort();
     }
     Ok(())
+}
+
+/// Where the certificate is read, and the certificates that the gate makes itself, if it does.
+fn certificate_source(
+    certificate: CertificateOptions,
+    cluster: Option<&Cluster>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Source, Option<Arc<SelfManaged>>)> {
+    match (certificate, cluster) {
+        (CertificateOptions::Files { chain, key }, _) => Ok((Source::Files { chain, key }, None)),
+        (CertificateOptions::SelfManaged(secret), Some(cluster)) => {
+            let managed = SelfManaged::new(cluster.clone(), secret, Arc::clone(metrics));
+            let managed = Arc::new(managed);
+            Ok((Source::SelfManaged(Arc::clone(&managed)), Some(managed)))
+        }
+        (CertificateOptions::SelfManaged(_), None) => {
+            bail!("there is no cluster in which certificates could be kept")
+        }
+    }
+}
+
+/// Files, resources and feeds as far as they answer in time, and the task that watches the cluster.
+async fn read_sources(
+    files: SnapshotFiles,
+    cluster: Option<&Cluster>,
+    collector: &Arc<Collector>,
+    metrics: &Metrics,
+) -> (Arc<Sources>, Option<JoinHandle<()>>) {
+    let watches = cluster.map(|cluster| Arc::new(Watches::new(cluster.clone())));
+    let watching = watches
+        .clone()
+        .map(|watches| tokio::spawn(watches.keep_current()));
+    if let Some(watches) = &watches {
+        watches.first_read(FIRST_ANSWERS).await;
+    }
+    let sources = Sources::load(files, watches, Arc::clone(collector), metrics);
+    sources.ask_feeds(metrics, FIRST_ANSWERS).await;
+    (sources, watching)
+}
+
+/// What keeps the webhook configuration.
+fn webhook_keeper(
+    cluster: &Cluster,
+    webhook: ManagedWebhook,
+    managed: Option<&SelfManaged>,
+    metrics: &Arc<Metrics>,
+) -> WebhookKeeper {
+    let bundle = match (managed, webhook.authorities.clone()) {
+        (Some(managed), _) => BundleSource::SelfManaged(managed.bundle()),
+        (None, Some(file)) => BundleSource::File(file),
+        (None, None) => BundleSource::Foreign,
+    };
+    WebhookKeeper::new(cluster.clone(), webhook, bundle, Arc::clone(metrics))
 }
 
 /// The tasks that keep the certificates and the webhook configuration.
@@ -247,9 +261,28 @@ fn keep_registered(
     tasks
 }
 
+/// The tasks that read files, feeds and trust roots again.
+fn keep_read(
+    sources: &Arc<Sources>,
+    certificate: &Certificate,
+    metrics: &Arc<Metrics>,
+    poll: Duration,
+) -> [JoinHandle<()>; 4] {
+    let polled = keep_current(Arc::clone(sources), Arc::clone(metrics), poll);
+    let certificate = certificate::certificate(certificate.clone(), Arc::clone(metrics), poll);
+    let feeds = sources.feeds().keep_current(Arc::clone(metrics));
+    let roots = sources.roots().keep_current();
+    [
+        tokio::spawn(polled),
+        tokio::spawn(certificate),
+        tokio::spawn(async { match feeds.await {} }),
+        tokio::spawn(async { match roots.await {} }),
+    ]
+}
+
 /// The release records of the cluster, the records of emergency changes, and the tasks that keep them current.
 fn start_records(
-    cluster: Cluster,
+    cluster: &Cluster,
     duties: &mut Duties,
     sources: &Arc<Sources>,
     collector: &Arc<Collector>,
@@ -266,7 +299,7 @@ fn start_records(
     let debts = Arc::new(debts);
     let (keep, lease) = (Arc::clone(&debts), duties.lease());
     tasks.push(tokio::spawn(keep.keep(move || lease.is_held())));
-    duties.collect_authors(cluster, Arc::clone(sources), Arc::clone(&records));
+    duties.collect_authors(cluster.clone(), Arc::clone(sources), Arc::clone(&records));
     let (snapshots, lease) = (Arc::clone(sources), duties.lease());
     let compare = Arc::clone(&records);
     let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());

@@ -10,11 +10,12 @@ use promotion_gate_core::gate::{Collected, Freeze, OverdueReviews, Snapshot, Tru
 use super::documents::{Documents, Settlement, Version};
 use super::owed::{emergency_records, owed_reviews};
 use super::parts::feeds_in_statuses;
+use super::poll::states_of;
 use super::resource::{
     Resource, ResourceName, freezes_by_source, incident_checks, roots_by_source,
 };
 use super::watches::api_resource;
-use super::{report, states_of, unreadable};
+use super::{report, unreadable};
 use crate::api::{FeedStates, Kind, PolicyFiles, PolicySet, SourceFile, TufRepository};
 use crate::cluster::{ApiFailure, Cluster};
 use crate::config::Config;

@@ -19,7 +19,7 @@ use crate::api::Kind;
 use crate::config::Config;
 use crate::metrics::Metrics;
 
-/// What operators are told while nothing governs.
+/// The warning to operators while nothing governs.
 const NO_POLICY: &str =
     "no policy is in force: every image is admitted; apply a PromotionPolicy, or give `--policy`";
 

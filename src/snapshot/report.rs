@@ -1,4 +1,4 @@
-//! What operators are told about the state of the sources.
+//! Messages to operators about the state of the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 

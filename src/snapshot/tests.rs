@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
 
+use promotion_gate_core::gate::Collected;
+
 use super::report::gone;
 use super::*;
 use crate::collect::{CacheSizes, CollectLimits};
-use crate::feeds::ClockReading;
+use crate::oci::Client;
 
 const STRICT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: strict}, spec: {requirements: [{digestPinned: {}}]}}";
 const CUT: &str = "{apiVersion: promotion-gate.dev/v1alpha1, kind: PromotionPolicy, metadata: {name: cut}, spec: {requirements: [{digestPinned: {}}]}}";

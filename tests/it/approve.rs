@@ -569,7 +569,7 @@ async fn the_commands_of_the_page_work_as_they_are_shown() {
     assert_eq!(ran, 5);
 }
 
-/// Services of a whole Sigstore: whoever asks is `alice@example.com`.
+/// Services of a whole Sigstore: every signer is `alice@example.com`.
 async fn services(sigstore: &std::sync::Arc<Sigstore>, name: &'static str) -> Server {
     let sigstore = std::sync::Arc::clone(sigstore);
     Server::start(move |seen| {

@@ -182,7 +182,7 @@ async fn a_squashed_pull_request_names_everybody_who_touched_it() {
 }
 
 #[tokio::test]
-async fn a_commit_without_a_pull_request_is_by_whoever_pushed_it() {
+async fn a_commit_without_a_pull_request_is_by_the_user_who_pushed_it() {
     let mut answers = squashed();
     answers.insert(format!("{APP}/commits/{}/pulls", sha('b')), json!([]));
     let push = |actor| json!([activity("push", "main", 'a', 'b', actor)]);

@@ -314,7 +314,7 @@ fn the_guards_name_the_gates_service_account() {
 }
 
 #[test]
-fn whoever_may_view_a_namespace_reads_what_was_admitted_there_and_nothing_more_of_the_gate() {
+fn a_viewer_of_a_namespace_reads_what_was_admitted_there_and_nothing_more_of_the_gate() {
     let mut roles = of_kind("ClusterRole");
     let label = "rbac.authorization.k8s.io/aggregate-to-view";
     roles.retain(|role| role["metadata"]["labels"][label] == "true");

@@ -39,7 +39,7 @@ const MISTYPED: &str = "PromotionPolicy production may not be created [invalid]:
     - spec.requirements[0].digestPined: ";
 
 #[tokio::test]
-async fn what_is_stored_passes_the_parse_of_files_whoever_stores_it() {
+async fn what_is_stored_passes_the_parse_of_files_for_every_user() {
     let gate = Gate::start(SIGNED).await;
     let typo = || policy(json!({"enforcment": "Warn", "requirements": [{"digestPined": {}}]}));
     let created = gate.response(review(Value::Null, typo())).await;

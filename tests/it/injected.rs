@@ -214,7 +214,7 @@ fn whatever_no_injector_may_add_makes_a_pod_a_deploy() {
         kind(&["web", "miner"], REPLICA_SETS, &["web"]),
         ChangeKind::Deploy
     );
-    // An image that the owner's template has: whoever wrote the template brought it.
+    // An image that the owner's template has: the author of the template brought it.
     assert_eq!(
         kind(&["web", "mesh"], REPLICA_SETS, &["web", "mesh"]),
         ChangeKind::Deploy

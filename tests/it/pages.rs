@@ -158,7 +158,10 @@ fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
     let sources = [
         "check.rs",
         "approvals/mod.rs",
+        "approvals/judgement.rs",
         "approvals/place.rs",
+        "approvals/vote.rs",
+        "approvals/seating.rs",
         "approvals/votes.rs",
         "approvals/authors.rs",
     ];

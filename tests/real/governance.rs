@@ -543,7 +543,7 @@ fn a_governor_edits_each_kind_and_another_administrator_does_not() {
         let plural = KINDS.iter().find(|(known, _)| *known == kind).unwrap().1;
         let collection = format!("/apis/promotion-gate.dev/v1alpha1/{plural}");
         refused(governed.run(EVE, &["delete", "--raw", &collection]));
-        // Whoever may edit it is told what is wrong with it.
+        // A user who may edit it is told what is wrong with it.
         let mut mistyped = spec;
         mistyped["enforcment"] = json!("Audit");
         let typo = resource(kind, "typo", mistyped);

@@ -533,7 +533,7 @@ fn while_records_exist_that_no_key_verifies_a_new_key_waits_for_a_governor_who_a
     bed.apply("web", &image).ok();
     drop(serving);
 
-    // 1. Whoever wants the gate to forget takes the key and the public keys away.
+    // 1. An attacker who wants the gate to forget takes the key and the public keys away.
     let delete = [
         "delete",
         "secret",

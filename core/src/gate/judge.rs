@@ -1,25 +1,24 @@
 //! [`judge`]: from a promotion, the evidence and the policies to a verdict. It is a pure function and cannot fail.
 
-use std::collections::BTreeSet;
+mod image_review;
+
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
 use super::effort::evaluations;
 use super::emergency::Waivers;
-use super::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
+use super::evidence::Evidence;
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
-use super::platforms::{OF_PLATFORMS, instead_of_index};
-use super::policy::{Enforcement, NamedRequirement, Policy};
-use super::promotion::{ChangeKind, ImageUse, Pin, Promotion};
-use super::record::ImageRecords;
-use super::rules::{
-    ApprovalListing, ImageCheck, ImageRule, Needs, Requirement, Scope, WorkloadCheck,
-};
+use super::platforms::OF_PLATFORMS;
+use super::policy::{Enforcement, Policy};
+use super::promotion::{ChangeKind, Promotion};
+use super::rules::{ApprovalListing, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
-use super::world::{EvidenceToKeep, Governors, World};
+use super::world::EvidenceToKeep;
 use crate::expression::Work;
 use crate::reason::{Reason, reasons};
+use image_review::{ImageUnderReview, PolicyEntry, finding_of, skip_for};
 
 reasons! {
     /// The reasons that do not depend on the requirements of a policy.
@@ -52,6 +51,92 @@ reasons! {
     NAMESPACE_LABELS_UNKNOWN = "namespace-labels-unknown",
         "The policy selects namespaces by label, and the labels of this namespace are not known.",
         "Set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration.";
+}
+
+/// What to do where the labels of a namespace are not known.
+const GIVE_LABELS: &str = "set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration";
+
+/// Every reason that the engine gives, independently of the rules.
+pub fn engine_reasons() -> Vec<Reason> {
+    [OF_JUDGING, OF_COVERAGE, OF_PLATFORMS].concat()
+}
+
+/// Judges a promotion by every policy that governs it, or may govern it.
+///
+/// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
+/// so does a case for which no rule is written.
+pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
+    let work = Work::share_of(evaluations(promotion, evidence, governing));
+    // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
+    let images: Vec<_> = promotion
+        .images()
+        .enumerate()
+        .map(|(at, (image, pin))| ImageUnderReview {
+            records: promotion.records_of(at),
+            is_injected: promotion.is_injected(at),
+            work: work.clone(),
+            ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
+        })
+        .collect();
+    let mut by_policy: Vec<_> = governing
+        .policies
+        .iter()
+        .map(|(policy, certainty)| {
+            let entries: Vec<_> = PolicyEntry::all_of(policy, governing).collect();
+            let each = images.iter();
+            PolicyFindings {
+                policy,
+                certainty: *certainty,
+                workload: findings_for_workload(promotion, governing, policy, &work),
+                images: each
+                    .map(|image| image.findings_for(policy, &entries))
+                    .collect(),
+            }
+        })
+        .collect();
+    // 2. Emergency changes: one declaration waives everything for which a policy denies, or nothing.
+    let waivers = Waivers::new(promotion, evidence, governing);
+    let emergencies: Vec<_> = by_policy
+        .iter_mut()
+        .map(|own| own.waive(&waivers))
+        .collect();
+    // 3. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
+    //    covers the image for the other policies too.
+    let targets: Vec<_> = images.iter().map(|image| image.target.clone()).collect();
+    let uncovered: Vec<_> = by_policy
+        .iter()
+        .map(|own| uncovered(own, promotion, &targets, &by_policy))
+        .collect();
+    let mut verdicts = Vec::new();
+    let of_policies = by_policy.into_iter().zip(uncovered).zip(emergencies);
+    for ((own, uncovered), emergency) in of_policies {
+        let mut findings = own.workload;
+        findings.extend(own.images.into_iter().flatten());
+        findings.extend(uncovered);
+        // 4. A policy that only may govern gives no certain denial: its failures become undecided.
+        if own.certainty == Certainty::LabelsUnknown {
+            findings = downgrade_to_undecided(findings, promotion);
+        }
+        let policy = own.policy;
+        let verdict = PolicyVerdict::of(policy.name.clone(), policy.enforcement, findings);
+        verdicts.push(verdict.with(emergency));
+    }
+    // 5. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
+    //    record goes on, here and in step 6: what was admitted must not stop because a document changed.
+    let is_recorded_upkeep =
+        promotion.kind == ChangeKind::Upkeep { recorded: true } && promotion.injected.is_none();
+    if !is_recorded_upkeep {
+        verdicts.extend(of_unreadable(governing));
+        // 6. If no policy governs the object, the configuration decides.
+        verdicts.extend(of_ungoverned(promotion, governing));
+    }
+    // 7. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
+    let revoked: Vec<_> = images.iter().flat_map(ImageUnderReview::revoked).collect();
+    if !revoked.is_empty() {
+        let name = "(revocations)".to_owned();
+        verdicts.push(PolicyVerdict::of(name, Enforcement::Enforce, revoked));
+    }
+    Verdict::of(verdicts, governing.revision.to_owned())
 }
 
 /// What the evidence says that has to be kept in the cluster and is not yet, under the policies that govern for certain.
@@ -139,98 +224,6 @@ pub fn list_approvals(
     listed
 }
 
-/// Every reason that the engine gives, independently of the rules.
-pub fn engine_reasons() -> Vec<Reason> {
-    [OF_JUDGING, OF_COVERAGE, OF_PLATFORMS].concat()
-}
-
-/// What to do where the labels of a namespace are not known.
-const GIVE_LABELS: &str = "set the labels with `--namespace-labels`, a Namespace object in the input, or the configuration";
-
-/// The detail of a skip on the record.
-const ON_RECORD: &str = "the record shows that this image was admitted here before";
-
-/// Image names that templates contain and that an injector replaces with its proxy's image (Istio: `auto`).
-const PLACEHOLDERS: &[&str] = &["auto", "placeholder", "injected", "to-be-injected"];
-
-/// Judges a promotion by every policy that governs it, or may govern it.
-///
-/// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
-/// so does a case for which no rule is written.
-pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
-    let work = Work::share_of(evaluations(promotion, evidence, governing));
-    // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
-    let images: Vec<_> = promotion
-        .images()
-        .enumerate()
-        .map(|(at, (image, pin))| ImageUnderReview {
-            records: promotion.records_of(at),
-            is_injected: promotion.is_injected(at),
-            work: work.clone(),
-            ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
-        })
-        .collect();
-    let mut by_policy: Vec<_> = governing
-        .policies
-        .iter()
-        .map(|(policy, certainty)| {
-            let entries: Vec<_> = PolicyEntry::all_of(policy, governing).collect();
-            let each = images.iter();
-            PolicyFindings {
-                policy,
-                certainty: *certainty,
-                workload: findings_for_workload(promotion, governing, policy, &work),
-                images: each
-                    .map(|image| image.findings_for(policy, &entries))
-                    .collect(),
-            }
-        })
-        .collect();
-    // 2. Emergency changes: one declaration waives everything for which a policy denies, or nothing.
-    let waivers = Waivers::new(promotion, evidence, governing);
-    let emergencies: Vec<_> = by_policy
-        .iter_mut()
-        .map(|own| own.waive(&waivers))
-        .collect();
-    // 3. Coverage: an image without evidence is denied. This needs all findings, because a signature that one policy requires
-    //    covers the image for the other policies too.
-    let targets: Vec<_> = images.iter().map(|image| image.target.clone()).collect();
-    let uncovered: Vec<_> = by_policy
-        .iter()
-        .map(|own| uncovered(own, promotion, &targets, &by_policy))
-        .collect();
-    let mut verdicts = Vec::new();
-    let of_policies = by_policy.into_iter().zip(uncovered).zip(emergencies);
-    for ((own, uncovered), emergency) in of_policies {
-        let mut findings = own.workload;
-        findings.extend(own.images.into_iter().flatten());
-        findings.extend(uncovered);
-        // 4. A policy that only may govern gives no certain denial: its failures become undecided.
-        if own.certainty == Certainty::LabelsUnknown {
-            findings = downgrade_to_undecided(findings, promotion);
-        }
-        let policy = own.policy;
-        let verdict = PolicyVerdict::of(policy.name.clone(), policy.enforcement, findings);
-        verdicts.push(verdict.with(emergency));
-    }
-    // 5. A policy that cannot be read denies every object that it may govern: a broken policy must not open the gate. Upkeep on the
-    //    record goes on, here and in step 6: what was admitted must not stop because a document changed.
-    let is_recorded_upkeep =
-        promotion.kind == ChangeKind::Upkeep { recorded: true } && promotion.injected.is_none();
-    if !is_recorded_upkeep {
-        verdicts.extend(of_unreadable(governing));
-        // 6. If no policy governs the object, the configuration decides.
-        verdicts.extend(of_ungoverned(promotion, governing));
-    }
-    // 7. A revoked digest is refused whatever the kind of change, the policies and their enforcement are.
-    let revoked: Vec<_> = images.iter().flat_map(ImageUnderReview::revoked).collect();
-    if !revoked.is_empty() {
-        let name = "(revocations)".to_owned();
-        verdicts.push(PolicyVerdict::of(name, Enforcement::Enforce, revoked));
-    }
-    Verdict::of(verdicts, governing.revision.to_owned())
-}
-
 /// A denial for each policy that cannot be read and may govern.
 fn of_unreadable(governing: &Governing<'_>) -> Vec<PolicyVerdict> {
     let denied = governing.unreadable.iter().map(|policy| {
@@ -311,346 +304,6 @@ fn findings_for_workload(
         findings.push(Finding::of_engine("object", Target::Workload, judgement));
     }
     findings
-}
-
-/// One requirement of a policy, with what it needs.
-struct PolicyEntry<'a> {
-    policy: &'a Policy,
-    index: usize,
-    named: &'a NamedRequirement,
-    needs: Needs,
-}
-
-impl<'a> PolicyEntry<'a> {
-    fn all_of(
-        policy: &'a Policy,
-        governing: &Governing<'_>,
-    ) -> impl Iterator<Item = PolicyEntry<'a>> {
-        let entries = policy.requirements.iter().enumerate();
-        entries.map(|(index, named)| PolicyEntry {
-            policy,
-            index,
-            named,
-            needs: named.requirement.needs(governing.world),
-        })
-    }
-}
-
-/// The finding of the requirement at `index` of its policy.
-fn finding_of(
-    index: usize,
-    named: &NamedRequirement,
-    target: Target,
-    judgement: Judgement,
-) -> Finding {
-    Finding {
-        requirement: named.name.clone(),
-        requirement_index: Some(index),
-        ..Finding::of_engine(named.requirement.rule_name(), target, judgement)
-    }
-}
-
-/// The skip of a requirement that does not apply to this kind of change.
-fn skip_for(
-    requirement: &Requirement,
-    promotion: &Promotion,
-    policy: &Policy,
-) -> Option<Judgement> {
-    if promotion.rests_on_record(policy) {
-        return Some(Judgement::skip(RECORDED, ON_RECORD));
-    }
-    let skipped = || {
-        Judgement::skip(
-            NOT_FOR_THIS_CHANGE,
-            "the requirement does not apply to this kind of change",
-        )
-    };
-    (!requirement.applies_to(promotion.kind)).then(skipped)
-}
-
-/// One image with the input of its judgement, which is the same for all policies.
-struct ImageUnderReview<'a> {
-    promotion: &'a Promotion,
-    evidence: &'a Evidence,
-    governing: &'a Governing<'a>,
-    image: &'a ImageUse,
-    pin: &'a Pin,
-    /// What release records say about the image, where there are any.
-    records: Option<&'a ImageRecords>,
-    /// Whether an injector added the image.
-    is_injected: bool,
-    /// The work that each expression may take.
-    work: Work,
-    target: Target,
-    /// The subject of the image's evidence, if its digest is known.
-    subject: Option<Subject>,
-    /// Whether the name is refused, so that the registry is not asked.
-    is_refused_by_name: bool,
-}
-
-impl<'a> ImageUnderReview<'a> {
-    fn new(
-        promotion: &'a Promotion,
-        evidence: &'a Evidence,
-        governing: &'a Governing<'a>,
-        image: &'a ImageUse,
-        pin: &'a Pin,
-    ) -> ImageUnderReview<'a> {
-        ImageUnderReview {
-            promotion,
-            evidence,
-            governing,
-            image,
-            pin,
-            records: None,
-            is_injected: false,
-            work: Work::default(),
-            target: Target::Image(Arc::new(ImageTarget {
-                field: image.field.clone(),
-                written: image.reference.as_written().to_owned(),
-                digest: pin.digest().cloned(),
-            })),
-            subject: pin.subject(&image.reference),
-            is_refused_by_name: governing.refuses_by_name(&image.reference),
-        }
-    }
-
-    /// The findings of a policy's image rules.
-    fn findings_for(&self, policy: &Policy, entries: &[PolicyEntry<'_>]) -> Vec<Finding> {
-        if self.is_injected {
-            let judgement = self.judge_injected(policy);
-            let target = self.target.clone();
-            return vec![Finding::of_engine("injected", target, judgement)];
-        }
-        if self.promotion.rests_on_record(policy) {
-            let judgement = Judgement::skip(RECORDED, ON_RECORD);
-            return vec![Finding::of_engine("record", self.target.clone(), judgement)];
-        }
-        let matched = policy.matches_image(&self.image.reference);
-        let findings = entries.iter().filter_map(|entry| {
-            let Scope::Image(rule) = entry.named.requirement.scope() else {
-                return None;
-            };
-            let judgement = self.evaluate(entry, rule, matched);
-            let judgement = self.explain_placeholder(judgement);
-            let target = self.target.clone();
-            Some(finding_of(entry.index, entry.named, target, judgement))
-        });
-        let findings: Vec<_> = findings.collect();
-        if !findings.is_empty() {
-            return findings;
-        }
-        let detail = "the policy has no requirement about images";
-        let judgement = Judgement::skip(NOT_ABOUT_IMAGES, detail);
-        vec![Finding::of_engine("object", self.target.clone(), judgement)]
-    }
-
-    /// An image that an injector added is judged by the entries of the policy that are about it, and by nothing else.
-    fn judge_injected(&self, policy: &Policy) -> Judgement {
-        let world = self.governing.world;
-        let judgements = policy
-            .injected_entries(&self.image.reference)
-            .filter_map(|injected| {
-                let entry = PolicyEntry {
-                    policy,
-                    index: 0,
-                    named: injected.named(),
-                    needs: injected.requirement().needs(world),
-                };
-                let Scope::Image(rule) = injected.requirement().scope() else {
-                    return None;
-                };
-                Some(self.on_evidence(&entry, rule))
-            });
-        let (mut passed, denied): (Vec<_>, Vec<_>) =
-            judgements.partition(|judgement| !judgement.outcome.denies());
-        let best = passed.pop().or_else(|| denied.into_iter().next());
-        best.unwrap_or_else(|| {
-            Judgement::skip(
-                INJECTED,
-                "an `injected` entry of another policy judges the image",
-            )
-        })
-    }
-
-    fn evaluate(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule, matched: bool) -> Judgement {
-        let requirement = &entry.named.requirement;
-        // 1. The requirement must apply to this kind of change and to this image.
-        if let Some(skipped) = skip_for(requirement, self.promotion, entry.policy) {
-            return skipped;
-        }
-        if requirement.evidence().is_none() {
-            return self.check(entry, rule, self.subject.as_ref());
-        }
-        if !matched {
-            return Judgement::skip(
-                IMAGE_NOT_MATCHED,
-                "the policy's evidence requirements do not apply to this image",
-            );
-        }
-        // 2. The evidence of an image with a refused name was not fetched, so it must not count as absent.
-        if self.is_refused_by_name {
-            return Judgement::undecided(
-                NOT_ASKED,
-                "the evidence was not fetched, because the image is refused by its name".to_owned(),
-            );
-        }
-        self.on_evidence(entry, rule)
-    }
-
-    /// The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
-    fn on_evidence(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule) -> Judgement {
-        let on_image = self.check(entry, rule, self.subject.as_ref());
-        match (&self.subject, entry.named.requirement.evidence()) {
-            (Some(index), Some(on_evidence))
-                if on_evidence.per_platform
-                    && on_image.outcome.denies()
-                    && self.can_be_replaced(index, on_evidence.effect, rule) =>
-            {
-                instead_of_index(entry.policy, self.evidence, index, on_image, |platform| {
-                    self.check(entry, rule, Some(platform))
-                })
-            }
-            _ => on_image,
-        }
-    }
-
-    /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it
-    /// could hurt, only where the index certainly carries none that the rule judges.
-    fn can_be_replaced(&self, index: &Subject, effect: Effect, rule: &dyn ImageRule) -> bool {
-        match effect {
-            Effect::OnlyHelps => true,
-            Effect::CanHurt => {
-                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if !rule.finds_in(own))
-            }
-        }
-    }
-
-    /// The input of a rule about a subject: the image, or one of its platforms.
-    fn input<'c>(
-        &'c self,
-        entry: &'c PolicyEntry<'_>,
-        subject: Option<&'c Subject>,
-    ) -> ImageCheck<'c> {
-        let effect = entry.named.requirement.effect();
-        let evidence = match subject {
-            Some(subject) => self.evidence.for_effect(subject, effect),
-            None => Collected::Unavailable(pin_unavailability(self.pin)),
-        };
-        let own = self.subject.as_ref();
-        ImageCheck {
-            promotion: self.promotion,
-            policy: entry.policy,
-            world: self.governing.world,
-            needs: &entry.needs,
-            image: self.image,
-            pin: self.pin,
-            records: self.records,
-            subject,
-            evidence,
-            last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
-            parent_index: own.and_then(|own| self.evidence.within.get(own)),
-            work: self.work.clone(),
-        }
-    }
-
-    fn check(
-        &self,
-        entry: &PolicyEntry<'_>,
-        rule: &dyn ImageRule,
-        subject: Option<&Subject>,
-    ) -> Judgement {
-        let requirement = &entry.named.requirement;
-        let effect = requirement.effect();
-        let check = self.input(entry, subject);
-        let judgement = requirement.unless_unknown(rule.check(&check), &check);
-        let earlier = subject.map_or(0, |subject| self.evidence.earlier(subject, effect));
-        match earlier {
-            0 => judgement,
-            _ if !judgement.outcome.denies() => judgement,
-            _ => Judgement {
-                detail: format!(
-                    "{}; {earlier} of the statements that count are no longer attached, but were seen by this gate",
-                    judgement.detail
-                ),
-                ..judgement
-            },
-        }
-    }
-
-    /// A denial for each revoked digest: those that the image names or has now, and, of a reference without a digest, those with
-    /// which it was admitted before, because a node may still have them.
-    fn revoked(&self) -> Vec<Finding> {
-        let World {
-            revocations,
-            governors,
-            ..
-        } = self.governing.world;
-        let reference = &self.image.reference;
-        let named: BTreeSet<_> = reference
-            .digest()
-            .into_iter()
-            .chain(self.pin.digest())
-            .collect();
-        let named = named
-            .into_iter()
-            .filter_map(|digest| Some((digest, revocations.get(digest)?)));
-        let mut revoked: Vec<_> = named.map(|it| (it, "")).collect();
-        if let (None, Some(records)) = (reference.digest(), self.records) {
-            let recorded = records.revoked(revocations).into_iter();
-            let recorded = recorded.filter(|(digest, _)| Some(*digest) != self.pin.digest());
-            revoked.extend(
-                recorded.map(|it| (it, ", with which this reference was admitted here before")),
-            );
-        }
-        let each = revoked.into_iter().map(|((digest, by), before)| {
-            let detail = format!(
-                "`{digest}`{before} is revoked (`Revocation` `{}`): {}",
-                by.name, by.reason
-            );
-            let judgement = Judgement::fail(REVOKED, detail).hint(format!(
-                "deploy another digest, named by the manifest; {} can lift it with `kubectl delete revocation {}`",
-                lifters(governors),
-                by.name
-            ));
-            Finding::of_engine("revocation", self.target.clone(), judgement)
-        });
-        each.collect()
-    }
-
-    /// Replaces the hint of a rule if the image is a placeholder, because the rule's hint is only useful for a real image.
-    fn explain_placeholder(&self, judgement: Judgement) -> Judgement {
-        let written = self.image.reference.as_written();
-        if !judgement.outcome.denies() || !PLACEHOLDERS.contains(&written) {
-            return judgement;
-        }
-        judgement.hint(format!(
-            "`{written}` is a placeholder that an injector (such as Istio's) replaces in the Pod, not an image: write the image with its digest, or remove the workload's namespace from the policy"
-        ))
-    }
-}
-
-/// Who may lift a revocation.
-fn lifters(governors: &Governors) -> String {
-    let users = governors.users.iter().map(|user| format!("`{user}`"));
-    let groups = governors.groups.iter();
-    let all: Vec<_> = users
-        .chain(groups.map(|group| format!("group `{group}`")))
-        .collect();
-    match all.as_slice() {
-        [] => "everybody who may delete it".to_owned(),
-        [first] => format!("a governor ({first})"),
-        [first, others @ ..] => format!("a governor ({first} and {} more)", others.len()),
-    }
-}
-
-fn pin_unavailability(pin: &Pin) -> Unavailability {
-    match pin {
-        Pin::Resolved(Collected::Unavailable(unavailability)) => unavailability.clone(),
-        Pin::Resolved(_) | Pin::Written(_) | Pin::NotNeeded => {
-            Unavailability("the digest of the image is not known".to_owned())
-        }
-    }
 }
 
 /// Makes every failure under a policy that only may govern undecided, and adds a finding that says why.

@@ -4,7 +4,8 @@ use cel::{Context, Env, Program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::request::{NotOurs, Understood, VERSION, understand};
+use super::super::request::{VERSION, understand};
+use super::super::understood::{NotOurs, Understood};
 use super::*;
 
 /// The conditions, as an API server evaluates them.

@@ -445,7 +445,7 @@ fn attack_a2_names_that_no_api_server_sends_are_refused() {
     ] {
         assert!(sent(field, text).is_ok(), "{text}");
     }
-    // The names of what is not judged are no matter: those of roles hold colons and blanks.
+    // The names of what is not judged do not matter: those of roles hold colons and blanks.
     let role = json!({"apiVersion": VERSION, "kind": "AdmissionReview", "request": {
         "uid": "u-1", "kind": {"group": "rbac.authorization.k8s.io", "version": "v1", "kind": "ClusterRole"},
         "name": "system: all", "operation": "CREATE", "userInfo": {},

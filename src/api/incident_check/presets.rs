@@ -72,7 +72,7 @@ const SERVICE_NOW: &str = r#"body.result.filter(row, row.number == id).map(row, 
   'url': has(row.sys_id) ? BASE + '/nav_to.do?uri=incident.do?sys_id=' + row.sys_id : null
 })"#;
 
-/// An issue that was moved has another key. An issue of another type is no incident, whatever its priority.
+/// An issue that was moved has another key. An issue of another type is not an incident, whatever its priority.
 const JIRA: &str = r#"[body].filter(issue, issue.key == id
     && issue.fields.issuetype.name in ['Incident', '[System] Incident']).map(issue, {
   'open': issue.fields.status.statusCategory.key in ['new', 'indeterminate'] && issue.fields.resolution == null,

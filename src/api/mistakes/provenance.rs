@@ -69,7 +69,7 @@ impl Mistakes {
         let (scheme, address) = address.split_once("://").unwrap_or(("https", address));
         let plain = address.trim_end_matches('/');
         let plain = plain.strip_suffix(".git").unwrap_or(plain);
-        // `git@` in `ssh://git@**` names a user, and what follows it is no reference.
+        // `git@` in `ssh://git@**` names a user, and what follows it is not a reference.
         let names_user = |before: &str| !before.contains(['/', '.', '*']);
         let (plain, reference) = match plain.rsplit_once('@') {
             Some((before, reference)) if names_user(before) && !reference.starts_with("refs/") => {

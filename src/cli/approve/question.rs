@@ -248,7 +248,7 @@ impl Judged {
         each.collect()
     }
 
-    /// The rules that deny and are no matter of approval or time, as `rule: reason`, of policies that enforce.
+    /// The rules that deny and that neither approvals nor time can change, as `rule: reason`, of policies that enforce.
     pub(in crate::cli) fn denials(&self) -> Vec<String> {
         let policies = self
             .reviews

@@ -37,7 +37,7 @@ impl Terminal {
         }
     }
 
-    /// Asks a question that is answered with yes or no. What was typed before it was asked is no answer.
+    /// Asks a question that is answered with yes or no. What was typed before it was asked does not count.
     pub(in crate::cli) fn answers_yes(&self, question: &str) -> anyhow::Result<bool> {
         let mut out = std::io::stderr().lock();
         // A failure leaves the answer to what was typed.

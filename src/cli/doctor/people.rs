@@ -13,10 +13,21 @@ use crate::snapshot::api_resource;
 
 const CHANGE: &[&str] = &["update", "patch", "delete", "deletecollection"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+const EDIT: &[&str] = &["update", "patch"];
+const DELETE: &[&str] = &["delete", "deletecollection"];
 const CREATE: &[&str] = &["create"];
 const READ: &[&str] = &["get", "list", "watch"];
+/// A connection to a Pod or a node is opened by GET or POST.
+const CONNECT: &[&str] = &["create", "get"];
+const IMPERSONATE: &[&str] = &["impersonate"];
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const GUARDS: &[&str] = &[
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+];
+const OF_APPS: &[&str] = &["daemonsets", "deployments", "replicasets", "statefulsets"];
+const EPHEMERAL_CONTAINERS: &[&str] = &["pods/ephemeralcontainers"];
 /// The namespace of the accounts of Kubernetes' controllers.
 const OF_CONTROLLERS: &str = "kube-system";
 /// Users as whom parts of Kubernetes itself act, and the group that no authorizer refuses.
@@ -26,15 +37,173 @@ const OF_KUBERNETES: [&str; 4] = [
     "system:kube-scheduler",
     "system:masters",
 ];
-/// Resources whose Pods run in the namespace where they are created, by API group.
-const WORKLOADS: [(&str, &[&str]); 3] = [
-    ("", &["pods", "replicationcontrollers"]),
-    (
-        "apps",
-        &["daemonsets", "deployments", "replicasets", "statefulsets"],
-    ),
-    ("batch", &["cronjobs", "jobs"]),
+
+/// Rights that nobody needs except those who are known to decide, by the check that looks for their holders.
+const TABLE: &[Row] = &[
+    Row {
+        check: &checks::MAY_CHANGE_GUARDS,
+        counts: always,
+        grants: &[grant(CHANGE, ADMISSION, GUARDS, Over::Guards)],
+    },
+    Row {
+        check: &checks::MAY_CHANGE_WEBHOOK,
+        counts: |place| !place.guards.0 || ungoverned(place),
+        grants: &[grant(
+            CHANGE,
+            ADMISSION,
+            &["validatingwebhookconfigurations"],
+            Over::WebhookConfiguration,
+        )],
+    },
+    Row {
+        check: &checks::MAY_CHANGE_RESOURCES,
+        counts: ungoverned,
+        grants: &[Grant {
+            verbs: WRITE,
+            resources: Resources::OfTheGate,
+            over: Over::Cluster,
+        }],
+    },
+    Row {
+        check: &checks::MAY_RELABEL,
+        counts: |place| ungoverned(place) && place.selects_by_label,
+        grants: &[grant(EDIT, "", &["namespaces"], Over::Cluster)],
+    },
+    Row {
+        check: &checks::MAY_CHANGE_GATE,
+        counts: always,
+        grants: &[
+            grant(CHANGE, "apps", &["deployments"], Over::Gate),
+            grant(EDIT, "apps", &["deployments/scale"], Over::Gate),
+            grant(CHANGE, "", &["services"], Over::Gate),
+            grant(EDIT, "", &["configmaps"], Over::InGateNamespace),
+            grant(CONNECT, "", &["pods/exec"], Over::InGateNamespace),
+            grant(CONNECT, "", &["pods/attach"], Over::InGateNamespace),
+            grant(EDIT, "", EPHEMERAL_CONTAINERS, Over::InGateNamespace),
+            grant(READ, "", &["secrets"], Over::InGateNamespace),
+            grant(CHANGE, "", &["secrets"], Over::InGateNamespace),
+            grant(DELETE, "", &["namespaces"], Over::GateNamespace),
+            grant(CONNECT, "", &["nodes/proxy"], Over::Cluster),
+        ],
+    },
+    Row {
+        check: &checks::MAY_IMPERSONATE,
+        counts: always,
+        grants: &[
+            grant(IMPERSONATE, "", &["users"], Over::TrustedUsers),
+            grant(IMPERSONATE, "", &["groups"], Over::TrustedGroups),
+            grant(IMPERSONATE, "", &["serviceaccounts"], Over::TrustedAccounts),
+        ],
+    },
+    Row {
+        check: &checks::MAY_MINT_TOKENS,
+        counts: always,
+        grants: &[
+            grant(
+                CREATE,
+                "",
+                &["serviceaccounts/token"],
+                Over::TrustedAccounts,
+            ),
+            // A Secret of the type `kubernetes.io/service-account-token` is filled with the token of the account that it names.
+            grant(CREATE, "", &["secrets"], Over::NamespacesOfAccounts),
+            grant(READ, "", &["secrets"], Over::NamespacesOfAccounts),
+        ],
+    },
+    Row {
+        check: &checks::MAY_RUN_EXEMPT,
+        counts: always,
+        grants: &[
+            grant(
+                CREATE,
+                "",
+                &["pods", "replicationcontrollers"],
+                Over::Exempt,
+            ),
+            grant(CREATE, "apps", OF_APPS, Over::Exempt),
+            grant(CREATE, "batch", &["cronjobs", "jobs"], Over::Exempt),
+            grant(EDIT, "", EPHEMERAL_CONTAINERS, Over::Exempt),
+        ],
+    },
+    Row {
+        check: &checks::MAY_GRANT,
+        counts: always,
+        grants: &[
+            grant(
+                &["escalate", "bind"],
+                RBAC,
+                &["clusterroles"],
+                Over::Cluster,
+            ),
+            grant(&["escalate"], RBAC, &["roles"], Over::InGateNamespace),
+        ],
+    },
 ];
+
+/// A line of the table.
+struct Row {
+    check: &'static Check,
+    /// Whether these rights weaken this gate.
+    counts: fn(&Place<'_>) -> bool,
+    grants: &'static [Grant],
+}
+
+/// Any of some verbs on any of some resources.
+struct Grant {
+    verbs: &'static [&'static str],
+    resources: Resources,
+    over: Over,
+}
+
+enum Resources {
+    /// The API group and the names in the plural.
+    Named(&'static str, &'static [&'static str]),
+    /// The custom resources of the gate.
+    OfTheGate,
+}
+
+/// The objects that a grant is about.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Every object of the cluster, or every one without a namespace.
+    Cluster,
+    Guards,
+    WebhookConfiguration,
+    /// The objects in the namespace of the gate that have the name of its Service.
+    Gate,
+    /// Every object in the namespace of the gate.
+    InGateNamespace,
+    /// That namespace itself.
+    GateNamespace,
+    TrustedUsers,
+    TrustedGroups,
+    TrustedAccounts,
+    /// Every object in the namespaces of trusted accounts, except that of the gate, which has a check of its own.
+    NamespacesOfAccounts,
+    /// Every object in the namespaces where a missing answer admits.
+    Exempt,
+}
+
+const fn grant(
+    verbs: &'static [&'static str],
+    group: &'static str,
+    resources: &'static [&'static str],
+    over: Over,
+) -> Grant {
+    Grant {
+        verbs,
+        resources: Resources::Named(group, resources),
+        over,
+    }
+}
+
+fn always(_: &Place<'_>) -> bool {
+    true
+}
+
+fn ungoverned(place: &Place<'_>) -> bool {
+    place.world.governors.is_empty()
+}
 
 /// What the rights are compared with.
 pub(super) struct Place<'a> {
@@ -54,7 +223,6 @@ pub(super) struct Place<'a> {
 
 /// Names who holds a right that weakens the gate, and is not known to decide.
 pub(super) fn check(rights: &Rights, place: &Place<'_>, report: &mut DoctorReport) {
-    let (namespace, _) = place.service;
     let everything = Right {
         verbs: &["*"],
         group: "*",
@@ -66,149 +234,17 @@ pub(super) fn check(rights: &Rights, place: &Place<'_>, report: &mut DoctorRepor
     let mut look = Look {
         rights,
         place,
+        trusted: Trusted::of(place),
         administrators: &administrators,
         report,
     };
-    let named = |names: &[&str]| {
-        names
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<Vec<_>>()
-    };
-
-    let guards = named(&guards::NAMES);
-    let kinds = [
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-    ];
-    let of_guards = kinds.map(|kind| right(CHANGE, ADMISSION, kind, None, &guards));
-    look.at(&checks::MAY_CHANGE_GUARDS, &of_guards);
-
-    let configuration = named(&[place.configuration]);
-    if !place.guards.0 || place.world.governors.is_empty() {
-        let webhooks = "validatingwebhookconfigurations";
-        let of_webhook = [right(CHANGE, ADMISSION, webhooks, None, &configuration)];
-        look.at(&checks::MAY_CHANGE_WEBHOOK, &of_webhook);
+    for row in TABLE.iter().filter(|row| (row.counts)(place)) {
+        look.at(row);
     }
-    if place.world.governors.is_empty() {
-        let kinds: Vec<_> = Kind::ALL.into_iter().filter_map(api_resource).collect();
-        let kinds = kinds.iter();
-        let of_kinds = kinds.map(|kind| right(WRITE, &kind.group, &kind.plural, None, &[]));
-        look.at(&checks::MAY_CHANGE_RESOURCES, &of_kinds.collect::<Vec<_>>());
-        if place.selects_by_label {
-            let of_labels = [right(&["update", "patch"], "", "namespaces", None, &[])];
-            look.at(&checks::MAY_RELABEL, &of_labels);
-        }
-    }
-
-    let (own, gate) = (named(&[namespace]), named(&[place.service.1]));
-    let here = |verbs, group, resource| right(verbs, group, resource, Some(namespace), &[]);
-    let of_gate = [
-        right(CHANGE, "apps", "deployments", Some(namespace), &gate),
-        right(
-            &["update", "patch"],
-            "apps",
-            "deployments/scale",
-            Some(namespace),
-            &gate,
-        ),
-        right(CHANGE, "", "services", Some(namespace), &gate),
-        here(&["update", "patch"], "", "configmaps"),
-        here(&["create", "get"], "", "pods/exec"),
-        here(&["create", "get"], "", "pods/attach"),
-        here(&["update", "patch"], "", "pods/ephemeralcontainers"),
-        here(READ, "", "secrets"),
-        here(
-            &["update", "patch", "delete", "deletecollection"],
-            "",
-            "secrets",
-        ),
-        right(
-            &["delete", "deletecollection"],
-            "",
-            "namespaces",
-            None,
-            &own,
-        ),
-        right(&["create", "get"], "", "nodes/proxy", None, &[]),
-    ];
-    look.at(&checks::MAY_CHANGE_GATE, &of_gate);
-
-    let trusted = Trusted::of(place);
-    let of_identities = [
-        right(&["impersonate"], "", "users", None, &trusted.users),
-        right(&["impersonate"], "", "groups", None, &trusted.groups),
-    ];
-    let accounts = trusted.accounts.iter();
-    let of_accounts = accounts.clone().map(|(namespace, names)| {
-        right(
-            &["impersonate"],
-            "",
-            "serviceaccounts",
-            Some(namespace),
-            names,
-        )
-    });
-    let impersonation: Vec<_> = of_identities.into_iter().chain(of_accounts).collect();
-    look.at(&checks::MAY_IMPERSONATE, &impersonation);
-
-    let tokens = accounts.clone().flat_map(|(namespace, names)| {
-        [
-            right(CREATE, "", "serviceaccounts/token", Some(namespace), names),
-            // A Secret of the type `kubernetes.io/service-account-token` is filled with the token of the account that it names.
-            right(CREATE, "", "secrets", Some(namespace), &[]),
-            right(READ, "", "secrets", Some(namespace), &[]),
-        ]
-    });
-    // Those of the gate are above.
-    let elsewhere = tokens.filter(|token| {
-        token.namespace != Some(namespace) || token.resource == "serviceaccounts/token"
-    });
-    look.at(&checks::MAY_MINT_TOKENS, &elsewhere.collect::<Vec<_>>());
-
-    let exempt = place.exempt.iter().flat_map(|&namespace| {
-        let kinds = WORKLOADS.iter();
-        let created = kinds.flat_map(move |(group, kinds)| {
-            let kinds = kinds.iter();
-            kinds.map(move |kind| right(CREATE, group, kind, Some(namespace), &[]))
-        });
-        let added = right(
-            &["update", "patch"],
-            "",
-            "pods/ephemeralcontainers",
-            Some(namespace),
-            &[],
-        );
-        created.chain([added])
-    });
-    look.at(&checks::MAY_RUN_EXEMPT, &exempt.collect::<Vec<_>>());
-
-    let of_roles = [
-        right(&["escalate", "bind"], RBAC, "clusterroles", None, &[]),
-        right(&["escalate"], RBAC, "roles", Some(namespace), &[]),
-    ];
-    look.at(&checks::MAY_GRANT, &of_roles);
-
-    let worst = worst(&checks::ADMINISTRATORS, administrators.iter().copied());
     if !administrators.is_empty() {
+        let worst = worst(&checks::ADMINISTRATORS, administrators.iter().copied());
         let about = administrators.iter().map(ToString::to_string);
         report.find_as(worst, &checks::ADMINISTRATORS, about);
-    }
-}
-
-fn right<'a>(
-    verbs: &'a [&'a str],
-    group: &'a str,
-    resource: &'a str,
-    namespace: Option<&'a str>,
-    names: &'a [String],
-) -> Right<'a> {
-    Right {
-        verbs,
-        group,
-        resource,
-        namespace,
-        names,
     }
 }
 
@@ -223,24 +259,37 @@ fn worst<'h>(check: &Check, mut holders: impl Iterator<Item = &'h Holder>) -> Se
 struct Look<'a> {
     rights: &'a Rights,
     place: &'a Place<'a>,
+    trusted: Trusted,
     administrators: &'a BTreeSet<&'a Holder>,
     report: &'a mut DoctorReport,
 }
 
 impl Look<'_> {
-    /// Reports who holds any of these rights, each holder once with what it may do.
-    fn at(&mut self, check: &Check, rights: &[Right<'_>]) {
+    /// Reports who holds any of the rights, each holder once with what it may do.
+    fn at(&mut self, row: &Row) {
         let mut may: BTreeMap<&Holder, Vec<String>> = BTreeMap::new();
-        for right in rights {
-            let holders = self.place.strangers(self.rights.holders(*right));
-            for holder in holders.difference(self.administrators) {
-                may.entry(*holder).or_default().push(right.to_string());
+        for grant in row.grants {
+            let resources = grant.resources.named();
+            for Scope { namespace, names } in self.scopes(grant.over) {
+                for (group, resource) in &resources {
+                    let right = Right {
+                        verbs: grant.verbs,
+                        group,
+                        resource,
+                        namespace: namespace.as_deref(),
+                        names: &names,
+                    };
+                    let holders = self.place.strangers(self.rights.holders(right));
+                    for holder in holders.difference(self.administrators) {
+                        may.entry(*holder).or_default().push(right.to_string());
+                    }
+                }
             }
         }
         if may.is_empty() {
             return;
         }
-        let severity = worst(check, may.keys().copied());
+        let severity = worst(row.check, may.keys().copied());
         let about = may.iter().map(|(holder, rights)| {
             let shown: Vec<_> = rights.iter().take(4).map(String::as_str).collect();
             let more = match rights.len().saturating_sub(shown.len()) {
@@ -249,7 +298,72 @@ impl Look<'_> {
             };
             format!("{holder}: {}{more}", shown.join(", "))
         });
-        self.report.find_as(severity, check, about);
+        self.report.find_as(severity, row.check, about);
+    }
+
+    fn scopes(&self, over: Over) -> Vec<Scope> {
+        let (namespace, gate) = self.place.service;
+        let accounts = self.trusted.accounts.iter();
+        match over {
+            Over::Cluster => vec![Scope::all(None)],
+            Over::Guards => vec![Scope::new(None, &guards::NAMES)],
+            Over::WebhookConfiguration => vec![Scope::new(None, &[self.place.configuration])],
+            Over::Gate => vec![Scope::new(Some(namespace), &[gate])],
+            Over::InGateNamespace => vec![Scope::all(Some(namespace))],
+            Over::GateNamespace => vec![Scope::new(None, &[namespace])],
+            Over::TrustedUsers => vec![Scope::new(None, &self.trusted.users)],
+            Over::TrustedGroups => vec![Scope::new(None, &self.trusted.groups)],
+            Over::TrustedAccounts => accounts
+                .map(|(namespace, names)| Scope::new(Some(namespace), names))
+                .collect(),
+            Over::NamespacesOfAccounts => accounts
+                .filter(|(of_account, _)| *of_account != namespace)
+                .map(|(of_account, _)| Scope::all(Some(of_account)))
+                .collect(),
+            Over::Exempt => self
+                .place
+                .exempt
+                .iter()
+                .map(|it| Scope::all(Some(it)))
+                .collect(),
+        }
+    }
+}
+
+impl Resources {
+    /// The API group and the name of each.
+    fn named(&self) -> Vec<(String, String)> {
+        match self {
+            Resources::Named(group, names) => {
+                let names = names.iter();
+                names
+                    .map(|&name| ((*group).to_owned(), name.to_owned()))
+                    .collect()
+            }
+            Resources::OfTheGate => {
+                let resources = Kind::ALL.into_iter().filter_map(api_resource);
+                resources.map(|it| (it.group, it.plural)).collect()
+            }
+        }
+    }
+}
+
+/// Where objects are, and their names; without names, all of them.
+struct Scope {
+    namespace: Option<String>,
+    names: Vec<String>,
+}
+
+impl Scope {
+    fn all(namespace: Option<&str>) -> Scope {
+        Scope::new::<&str>(namespace, &[])
+    }
+
+    fn new<S: AsRef<str>>(namespace: Option<&str>, names: &[S]) -> Scope {
+        Scope {
+            namespace: namespace.map(str::to_owned),
+            names: names.iter().map(|name| name.as_ref().to_owned()).collect(),
+        }
     }
 }
 

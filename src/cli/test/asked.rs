@@ -38,6 +38,9 @@ impl Used {
     }
 }
 
+/// The digests of tags, by repository and tag.
+type Tags = BTreeMap<(Repository, String), Digest>;
+
 impl SuiteReader<'_> {
     pub(super) fn case(&mut self, case: &CaseSpec, test: &Spec, here: &Path) -> Option<Case> {
         let before = self.problems.len();
@@ -54,50 +57,11 @@ impl SuiteReader<'_> {
         let labels = labels.cloned().unwrap_or_default();
         let mut namespaces = BTreeMap::from([(namespace.to_owned(), labels)]);
         let changes = self.changes(case, test, namespace, &mut namespaces, here);
-        let mut tags = BTreeMap::new();
-        for (written, digest) in &case.tags {
-            let here = here.key("tags").key(written);
-            let image = self.parse::<ImageReference>(here.clone(), written);
-            let digest = self.parse::<Digest>(here, digest);
-            if let (Some(image), Some(digest)) = (image, digest) {
-                let tag = image.tag().unwrap_or("latest").to_owned();
-                tags.insert((image.repository().clone(), tag), digest);
-            }
-        }
-        let used: Vec<_> = (changes.iter().flatten())
-            .flat_map(|change| &change.images)
-            .map(|image| {
-                let repository = image.reference.repository().clone();
-                let tag = image.reference.tag().unwrap_or("latest").to_owned();
-                let tagged = tags.get(&(repository.clone(), tag));
-                let digest = image.reference.digest().or(tagged).cloned();
-                Used {
-                    reference: image.reference.clone(),
-                    repository,
-                    digest,
-                }
-            })
-            .collect();
-        let mut evidence = Vec::new();
-        for (index, item) in case.evidence.iter().enumerate() {
-            let here = here.key("evidence").index(index);
-            let to = match changes {
-                Some(_) => self.attached_to(item, &used, &here),
-                None => Vec::new(),
-            };
-            let pieces = self.pieces(item, &to, test, at.unwrap_or(self.now), &here);
-            evidence.extend(pieces.into_iter().map(|piece| TestAttachment {
-                to: to.clone(),
-                piece,
-            }));
-        }
-        for (index, reason) in case.expect.reasons.iter().enumerate() {
-            let parts = reason.split_once('/');
-            if parts.is_none_or(|(rule, id)| rule.is_empty() || id.is_empty()) {
-                let here = here.key("expect").key("reasons").index(index);
-                self.refuse(here, "expected `rule/reason`, such as `signature/unsigned`");
-            }
-        }
+        let tags = self.tags(case, here);
+        let used = used(changes.as_deref().unwrap_or_default(), &tags);
+        let known = changes.as_ref().map(|_| used.as_slice());
+        let evidence = self.attachments(case, test, known, at.unwrap_or(self.now), here);
+        self.check_reasons(case, here);
         let kept = self.kept(case, &used, at.unwrap_or(self.now), here);
         let incidents = self.incidents(case, at.unwrap_or(self.now), here);
         let changes = changes.filter(|_| self.problems.len() == before)?;
@@ -124,6 +88,56 @@ impl SuiteReader<'_> {
             kept: Arc::new(kept),
             expect: case.expect.clone(),
         })
+    }
+
+    /// The digests of tags.
+    fn tags(&mut self, case: &CaseSpec, here: &Path) -> Tags {
+        let mut tags = Tags::new();
+        for (written, digest) in &case.tags {
+            let here = here.key("tags").key(written);
+            let image = self.parse::<ImageReference>(here.clone(), written);
+            let digest = self.parse::<Digest>(here, digest);
+            if let (Some(image), Some(digest)) = (image, digest) {
+                let tag = image.tag().unwrap_or("latest").to_owned();
+                tags.insert((image.repository().clone(), tag), digest);
+            }
+        }
+        tags
+    }
+
+    /// The evidence of a case; it is attached to nothing where the images are not known.
+    fn attachments(
+        &mut self,
+        case: &CaseSpec,
+        test: &Spec,
+        used: Option<&[Used]>,
+        at: Timestamp,
+        here: &Path,
+    ) -> Vec<TestAttachment> {
+        let mut attachments = Vec::new();
+        for (index, item) in case.evidence.iter().enumerate() {
+            let here = here.key("evidence").index(index);
+            let to = match used {
+                Some(used) => self.attached_to(item, used, &here),
+                None => Vec::new(),
+            };
+            let pieces = self.pieces(item, &to, test, at, &here);
+            attachments.extend(pieces.into_iter().map(|piece| TestAttachment {
+                to: to.clone(),
+                piece,
+            }));
+        }
+        attachments
+    }
+
+    fn check_reasons(&mut self, case: &CaseSpec, here: &Path) {
+        for (index, reason) in case.expect.reasons.iter().enumerate() {
+            let parts = reason.split_once('/');
+            if parts.is_none_or(|(rule, id)| rule.is_empty() || id.is_empty()) {
+                let here = here.key("expect").key("reasons").index(index);
+                self.refuse(here, "expected `rule/reason`, such as `signature/unsigned`");
+            }
+        }
     }
 
     fn changes(
@@ -224,6 +238,23 @@ impl SuiteReader<'_> {
             }
         }
     }
+}
+
+/// The images of changes, each with the digest that it names, or that its tag stands for.
+fn used(changes: &[Change], tags: &Tags) -> Vec<Used> {
+    let images = changes.iter().flat_map(|change| &change.images);
+    let used = images.map(|image| {
+        let repository = image.reference.repository().clone();
+        let tag = image.reference.tag().unwrap_or("latest").to_owned();
+        let tagged = tags.get(&(repository.clone(), tag));
+        let digest = image.reference.digest().or(tagged).cloned();
+        Used {
+            reference: image.reference.clone(),
+            repository,
+            digest,
+        }
+    });
+    used.collect()
 }
 
 fn pod_of(image: &str) -> Value {

@@ -36,7 +36,7 @@ impl Before {
     ) -> Option<String> {
         let waiting: BTreeSet<_> = reviews.iter().flat_map(images).collect();
         for (workload, before) in &self.0 {
-            // What was never stored is no other version.
+            // A version that was never stored does not supersede.
             let now = records.complied(workload, true).await;
             let mut since = now.difference(before);
             if let Some((image, _, at)) = since.find(|(image, ..)| !waiting.contains(image)) {

@@ -254,7 +254,7 @@ impl Debts {
         due.into_iter().map(|(_, record)| record).collect()
     }
 
-    /// The records that were seen last and can be read. Those that cannot are told by `/readyz`.
+    /// The records that were seen last and can be read. `/readyz` reports those that cannot.
     fn present(&self) -> Vec<Arc<Record>> {
         let state = self.state();
         let records = state.known.values();

@@ -1,4 +1,4 @@
-//! What is told of a record when its state changes: alarms on the gate's Deployment, and Events on the record itself.
+//! What is reported when the state of a record changes: alarms on the gate's Deployment, and Events on the record itself.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;

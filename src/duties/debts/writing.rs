@@ -38,7 +38,7 @@ impl Debts {
             let known = present.iter().find(|record| record.name() == name);
             let written = match known {
                 None => {
-                    // One that is there and cannot be read is told by `/readyz`.
+                    // `/readyz` reports one that is there and cannot be read.
                     if self.state().known.contains_key(&name) {
                         continue;
                     }

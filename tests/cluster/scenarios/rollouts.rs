@@ -120,7 +120,7 @@ fn a_canary_goes_on_in_a_freeze(cluster: &Cluster) {
         let done = analyses.filter(|run| run["status"]["phase"] == "Successful");
         (done.count() == 1).then_some(())
     });
-    // Whoever skips the rest lets run what only a part was to run.
+    // A user who skips the rest lets the whole workload run what only a part of it was to run.
     let refusal = plugin(&shop, Person::Alice, &["promote", "web", "--full"]);
     assert!(refusal.refused().contains("[frozen]"));
     let refusal = deployment(&three).refused();

@@ -156,7 +156,7 @@ fn authors_are_kept_with_the_statements_that_name_them() {
 }
 
 #[test]
-fn whoever_deploys_or_signs_anything_else_is_not_kept_as_an_author() {
+fn a_deployer_or_a_signer_of_anything_else_is_not_kept_as_an_author() {
     let mut rule = from_records();
     rule["deployerIsAuthor"] = json!(true);
     let by_stranger = signed(

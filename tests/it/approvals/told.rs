@@ -206,7 +206,7 @@ fn an_author_is_told_with_the_role_that_proves_most() {
             format!("an author of the change ({says})")
         );
     }
-    // What comes first in the alphabet is told only of roles that prove as much.
+    // Of roles that prove as much, the first in the alphabet is reported.
     for both in [["signed", "committed"], ["committed", "signed"]] {
         assert_eq!(
             told(both.map(row).into_iter().collect()),

@@ -6,7 +6,7 @@ use sigstore_types::Sha256Hash;
 
 use super::{Tally, files_below, folder, read};
 
-/// What inclusion proofs rest on; consistency is for whoever watches a log.
+/// What inclusion proofs rest on; consistency proofs are for monitors of a log.
 #[test]
 fn merkle_proofs_hold_and_fail_as_they_should() {
     let Some(folder) = folder("merkle") else {

@@ -103,7 +103,7 @@ fn only_governors_may_change_what_the_gate_decides_by() {
             assert_eq!(by("bob", &["dev", "platform"]), "governor", "{kind}");
             for (username, group) in [
                 ("bob", "dev"),
-                // Names are compared as a whole, and users are no groups.
+                // Names are compared as a whole, and users are not groups.
                 ("platform", "admin@example.com"),
                 ("admin@example.com ", "platforms"),
                 ("", ""),

@@ -236,7 +236,7 @@ impl ImageRule for Attestation {
                 Err(refusal) => refused.push(refusal),
             }
         }
-        // The newest first, which is most likely the one that counts; and whatever their order, the same one is told.
+        // The newest first, which is most likely the one that counts; and the same one is reported in any order.
         accepted.sort_by_cached_key(|it| {
             (Reverse(signed_at(it)), it.digest(), it.signer().to_string())
         });

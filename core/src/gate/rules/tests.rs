@@ -313,7 +313,7 @@ fn a_pass_may_rest_on_a_listing_as_old_as_the_policy_allows() {
         ..ImageEvidence::default()
     };
     assert_eq!(of(unsupported, 1), undecided);
-    // A registry without the referrers API is no trouble: clients attach by tags there.
+    // A registry without the referrers API does no harm: clients attach by tags there.
     let without_referrers = ImageEvidence {
         without_referrers: vec![Unavailability("a web page".to_owned())],
         ..ImageEvidence::default()

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use promotion_gate_core::gate::Unavailability;
 
 use super::*;
+use crate::admission::Referring;
 
 const ALICE: (&str, &[&str]) = ("alice", &["dev"]);
 const NODE: (&str, &[&str]) = ("system:node:node-1", &["system:nodes"]);

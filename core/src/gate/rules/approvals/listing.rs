@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::authors::Authors;
+use super::kept::kept_of_digest;
 use super::place;
-use super::seating::Seating;
-use super::votes::{
-    Approval, Block, SignedWord, Vote, Votes, Word, is_entitled, kept_of_digest, lifted_before,
-    stands, statements,
-};
+use super::seating::{Approval, Seating, is_entitled};
+use super::vote::{Block, SignedWord, Vote, Word, statements};
+use super::votes::{Votes, lifted_before, stands};
 use super::{Approvals, ImageCheck, people_of};
 use crate::attest::predicate::{self, ApprovalDecision};
 use crate::gate::evidence::ImageEvidence;
@@ -60,7 +59,7 @@ pub enum ListedWord {
         valid_until: Option<Timestamp>,
         /// Where it counts.
         scopes: BTreeMap<String, String>,
-        /// What the person was told denies the image, and approved all the same.
+        /// The rules that denied the image when the person approved it all the same.
         despite: Vec<String>,
     },
     /// This version cannot read it.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::seating::Seating;
-use super::votes::{Approval, Votes, prospect};
-use super::{Approvals, Authors, ImageCheck, World, people_of, readable};
+use super::super::check::readable;
+use super::seating::{Approval, Seating};
+use super::vote::prospect;
+use super::votes::Votes;
+use super::{Approvals, Authors, ImageCheck, World, people_of};
 use crate::attest::{TrustRoot, predicate};
 use crate::gate::people::Identity;
 use crate::gate::signer::RequiredTransparency;

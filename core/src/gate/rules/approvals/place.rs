@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::votes::{Excuse, Step};
+use super::excuse::{Excuse, Step};
 use super::{Approvals, ImageCheck, ScopeName, World};
 use crate::attest::predicate::{self, ApprovalDecision};
 use crate::gate::evidence::Collected;

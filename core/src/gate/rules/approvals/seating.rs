@@ -7,11 +7,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::check::listed;
-use super::votes::Approval;
+use super::excuse::{Excuse, Step};
 use super::{Approvals, Approvers};
 use crate::attest::PublicKey;
 use crate::gate::people::{People, Person, Validity};
 use crate::gate::seats::{Seats, fill};
+
+/// An approval that counts.
+pub(in crate::gate) struct Approval<'a> {
+    /// The person's name in the directory.
+    pub(in crate::gate) person: &'a str,
+    /// The entries of `from` that the person may fill.
+    pub(in crate::gate) seats: Vec<usize>,
+    /// The latest verified time.
+    pub(in crate::gate) latest: Timestamp,
+}
 
 /// Who fills the seats of each entry of `from`.
 pub(in crate::gate) struct Seating<'a>(Vec<(&'a Approvers, Vec<&'a str>)>);
@@ -182,4 +192,39 @@ impl Approvers {
             (None, person) => format!("`{}`", person.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// Whether a person may fill a seat at one of these times.
+pub(in crate::gate) fn is_entitled(
+    person: &Person,
+    when: impl IntoIterator<Item = Timestamp>,
+    from: &[Approvers],
+    people: &People,
+) -> bool {
+    let when: Vec<_> = when.into_iter().collect();
+    let periods_in = people.periods_of(person);
+    let mut open = from.iter().map(|from| from.open_to(person, &periods_in));
+    open.any(|is_open_at| when.iter().any(|at| is_open_at(*at)))
+}
+
+/// The entries of `from` that a person may fill at all of these times.
+pub(in crate::gate) fn seats_of(
+    person: &Person,
+    when: [Timestamp; 3],
+    from: &[Approvers],
+    people: &People,
+) -> Result<Vec<usize>, Excuse> {
+    if !when.iter().all(|at| person.is_active_at(*at)) {
+        let why = "the directory does not list the person as active, both at the time of the approval and now";
+        return Err(Excuse::new(Step::Person, why));
+    }
+    let periods_in = people.periods_of(person);
+    let entries = from.iter().enumerate();
+    let open = entries.filter(|(_, from)| when.into_iter().all(from.open_to(person, &periods_in)));
+    let seats: Vec<_> = open.map(|(at, _)| at).collect();
+    if seats.is_empty() {
+        let why = "the policy does not ask this person, or the person was not in the group at the time of the approval";
+        return Err(Excuse::new(Step::Seat, why));
+    }
+    Ok(seats)
 }

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::super::check::minute;
 use super::*;
 
 #[test]

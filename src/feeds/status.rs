@@ -49,7 +49,7 @@ struct WrittenTime {
 }
 
 /// The feed as the status of its freeze should hold it. What was read before stays while the feed cannot be read.
-pub(crate) fn written(freeze: &Freeze, state: &FeedState, status: &Value) -> Option<Value> {
+pub(crate) fn written_feed(freeze: &Freeze, state: &FeedState, status: &Value) -> Option<Value> {
     let before = status.get("feed").cloned();
     let before = before.and_then(|before| serde_json::from_value::<WrittenFeed>(before).ok());
     let cut = |text: &String| text.chars().take(MAXIMUM_TEXT).collect();
@@ -81,7 +81,7 @@ pub(crate) fn written(freeze: &Freeze, state: &FeedState, status: &Value) -> Opt
 }
 
 /// What is known of a feed by the status of its freeze.
-pub(crate) fn state(status: &Value) -> FeedState {
+pub(crate) fn feed_state(status: &Value) -> FeedState {
     let unread = |problem: Option<String>| FeedState {
         reading: None,
         problem,
@@ -263,7 +263,7 @@ mod tests {
 
     /// What a replica says that sees this status.
     fn frozen(status: &Value, environment: &str, now: &str) -> Vec<String> {
-        let schedule = Schedule::new([(freeze(), Some(state(status)))], at(now));
+        let schedule = Schedule::new([(freeze(), Some(feed_state(status)))], at(now));
         let frozen = schedule.frozen_at(environment, at(now));
         frozen.iter().map(ToString::to_string).collect()
     }
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn what_one_replica_read_decides_for_all_of_them_by_its_age() {
         assert!(frozen(&json!({}), "prod", "2026-12-01T10:00:00Z")[0].contains("never read"));
-        let status = json!({"feed": written(&freeze(), &read(true), &json!({})).unwrap()});
+        let status = json!({"feed": written_feed(&freeze(), &read(true), &json!({})).unwrap()});
         assert_eq!(
             status.pointer("/feed/fetchedAt"),
             Some(&json!("2026-12-01T10:00:00Z"))
@@ -288,18 +288,18 @@ mod tests {
         let found = frozen(&status, "stage", "2026-12-01T10:01:00Z");
         assert!(found[0].contains("did not answer for `stage`"), "{found:?}");
 
-        let status = json!({"feed": written(&freeze(), &read(false), &json!({})).unwrap()});
+        let status = json!({"feed": written_feed(&freeze(), &read(false), &json!({})).unwrap()});
         assert_eq!(frozen(&status, "prod", "2026-12-01T10:10:00Z"), [""; 0]);
     }
 
     #[test]
     fn while_a_feed_cannot_be_read_its_last_times_stay_and_the_error_is_said() {
-        let status = json!({"feed": written(&freeze(), &read(false), &json!({})).unwrap()});
+        let status = json!({"feed": written_feed(&freeze(), &read(false), &json!({})).unwrap()});
         let failed = FeedState {
             reading: None,
             problem: Some("HTTP 503".to_owned()),
         };
-        let status = json!({"feed": written(&freeze(), &failed, &status).unwrap()});
+        let status = json!({"feed": written_feed(&freeze(), &failed, &status).unwrap()});
         assert_eq!(frozen(&status, "prod", "2026-12-01T10:10:00Z"), [""; 0]);
         let found = frozen(&status, "prod", "2026-12-01T10:20:00Z");
         assert!(found[0].contains("HTTP 503"), "{found:?}");
