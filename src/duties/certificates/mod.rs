@@ -21,7 +21,7 @@ use super::{Lease, PATIENCE, webhook};
 use crate::cluster::{Cluster, cause, in_time};
 use crate::metrics::Metrics;
 
-use plan::{Authority, Certificates, KnownAuthorities, Step};
+use plan::{Authority, Certificates, KnownAuthorities, RenewalStep};
 
 pub(super) use plan::certificates;
 pub use plan::{CertificateSettings, Serving};
@@ -200,15 +200,15 @@ impl SelfManaged {
                 );
             }
             let settings = &self.secret.settings;
-            if certificates.next_step(Timestamp::now(), settings) == Step::Nothing {
+            if certificates.next_step(Timestamp::now(), settings) == RenewalStep::Nothing {
                 return Ok(());
             }
             // Clients compare validity with the clock of the API server.
             let now = self.now(memory).await;
             let renewed = match certificates.next_step(now, settings) {
-                Step::Nothing => return Ok(()),
-                Step::NewAuthority => certificates.with_authority(now, settings),
-                Step::NewCertificate { only_if_trusted } => {
+                RenewalStep::Nothing => return Ok(()),
+                RenewalStep::NewAuthority => certificates.with_authority(now, settings),
+                RenewalStep::NewCertificate { only_if_trusted } => {
                     if only_if_trusted
                         && let Some(newest) = certificates.newest()
                         && !self.is_trusted(newest).await?
@@ -217,7 +217,7 @@ impl SelfManaged {
                     }
                     certificates.with_certificate(now, settings)
                 }
-                Step::ForgetExpired => Ok(certificates.without_expired(now)),
+                RenewalStep::ForgetExpired => Ok(certificates.without_expired(now)),
             };
             let renewed =
                 renewed.map_err(|error| format!("certificates cannot be renewed: {error}"))?;

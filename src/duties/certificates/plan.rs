@@ -91,7 +91,7 @@ struct Validity {
 
 /// What has to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum RenewalStep {
     /// Nothing.
     Nothing,
     /// Make a CA, which is trusted beside the others from then on.
@@ -195,40 +195,40 @@ impl Certificates {
     }
 
     /// What has to be done next.
-    pub fn next_step(&self, now: Timestamp, settings: &CertificateSettings) -> Step {
+    pub fn next_step(&self, now: Timestamp, settings: &CertificateSettings) -> RenewalStep {
         let Some(newest) = self.authorities.first() else {
-            return Step::NewAuthority;
+            return RenewalStep::NewAuthority;
         };
         // One that begins in the future was made by a clock that was wrong.
         if self.ca_key.is_none() || newest.validity.from > now || newest.validity.is_due(now) {
-            return Step::NewAuthority;
+            return RenewalStep::NewAuthority;
         }
         match &self.serving {
             Some(serving) if serving.is_usable(now) => {
                 if serving.issuer != *newest {
                     let made = later(newest.validity.from, BACKDATE);
                     if later(made, settings.overlap) <= now {
-                        return Step::NewCertificate {
+                        return RenewalStep::NewCertificate {
                             only_if_trusted: true,
                         };
                     }
                 } else if serving.validity.is_due(now) || !serving.carries(&settings.names) {
-                    return Step::NewCertificate {
+                    return RenewalStep::NewCertificate {
                         only_if_trusted: false,
                     };
                 }
             }
             // Clients refuse what is served now, so there is nothing to wait for.
             _ => {
-                return Step::NewCertificate {
+                return RenewalStep::NewCertificate {
                     only_if_trusted: false,
                 };
             }
         }
         let mut older = self.authorities.iter().skip(1);
         match older.any(|authority| authority.is_over(now)) {
-            true => Step::ForgetExpired,
-            false => Step::Nothing,
+            true => RenewalStep::ForgetExpired,
+            false => RenewalStep::Nothing,
         }
     }
 

@@ -30,13 +30,15 @@ fn stored(certificates: &Certificates) -> Certificates {
     Certificates::read(&certificates.data()).unwrap()
 }
 
-fn apply(certificates: &Certificates, step: Step, now: Timestamp) -> Certificates {
+fn apply(certificates: &Certificates, step: RenewalStep, now: Timestamp) -> Certificates {
     let settings = settings();
     match step {
-        Step::Nothing => certificates.clone(),
-        Step::NewAuthority => certificates.with_authority(now, &settings).unwrap(),
-        Step::NewCertificate { .. } => certificates.with_certificate(now, &settings).unwrap(),
-        Step::ForgetExpired => certificates.without_expired(now),
+        RenewalStep::Nothing => certificates.clone(),
+        RenewalStep::NewAuthority => certificates.with_authority(now, &settings).unwrap(),
+        RenewalStep::NewCertificate { .. } => {
+            certificates.with_certificate(now, &settings).unwrap()
+        }
+        RenewalStep::ForgetExpired => certificates.without_expired(now),
     }
 }
 
@@ -59,7 +61,7 @@ fn is_accepted(serving: &Serving, trusted: &Certificates, at: Timestamp) -> bool
 fn what_is_made_is_read_again_as_it_was_and_nothing_is_due() {
     let made = made();
     assert!(stored(&made) == made);
-    assert_eq!(made.next_step(start(), &settings()), Step::Nothing);
+    assert_eq!(made.next_step(start(), &settings()), RenewalStep::Nothing);
     let serving = made.serving().unwrap();
     assert!(is_accepted(serving, &made, start()));
     let fast = start() - SignedDuration::from_mins(59);
@@ -72,15 +74,19 @@ fn what_is_made_is_read_again_as_it_was_and_nothing_is_due() {
 fn each_certificate_is_due_after_two_thirds_of_its_validity() {
     let made = made();
     let at = |day| made.next_step(days(day), &settings());
-    let renewed = Step::NewCertificate {
+    let renewed = RenewalStep::NewCertificate {
         only_if_trusted: false,
     };
-    assert_eq!(at(59), Step::Nothing);
+    assert_eq!(at(59), RenewalStep::Nothing);
     assert_eq!(at(60), renewed);
     assert_eq!(at(90), renewed, "it has expired");
     assert_eq!(at(486), renewed);
-    assert_eq!(at(487), Step::NewAuthority);
-    assert_eq!(at(2000), Step::NewAuthority, "everything has expired");
+    assert_eq!(at(487), RenewalStep::NewAuthority);
+    assert_eq!(
+        at(2000),
+        RenewalStep::NewAuthority,
+        "everything has expired"
+    );
 }
 
 #[test]
@@ -91,12 +97,18 @@ fn a_certificate_that_is_valid_for_minutes_is_not_due_before_two_thirds_of_them(
     settings.ca_validity = SignedDuration::from_mins(30);
     let made = Certificates::new(start(), &settings).unwrap();
     let after = |minutes| start() + SignedDuration::from_mins(minutes);
-    assert_eq!(made.next_step(after(0), &settings), Step::Nothing);
-    assert_eq!(made.next_step(after(3), &settings), Step::Nothing);
-    assert_ne!(made.next_step(after(4), &settings), Step::Nothing);
+    assert_eq!(made.next_step(after(0), &settings), RenewalStep::Nothing);
+    assert_eq!(made.next_step(after(3), &settings), RenewalStep::Nothing);
+    assert_ne!(made.next_step(after(4), &settings), RenewalStep::Nothing);
     let renewed = made.with_certificate(after(19), &settings).unwrap();
-    assert_eq!(renewed.next_step(after(19), &settings), Step::Nothing);
-    assert_eq!(renewed.next_step(after(20), &settings), Step::NewAuthority);
+    assert_eq!(
+        renewed.next_step(after(19), &settings),
+        RenewalStep::Nothing
+    );
+    assert_eq!(
+        renewed.next_step(after(20), &settings),
+        RenewalStep::NewAuthority
+    );
 }
 
 #[test]
@@ -104,19 +116,19 @@ fn a_certificate_of_a_new_ca_waits_until_clients_know_the_ca() {
     let old = apply(&made(), made().next_step(days(60), &settings()), days(60));
     let old = old.with_certificate(days(480), &settings()).unwrap();
     let day = days(490);
-    assert_eq!(old.next_step(day, &settings()), Step::NewAuthority);
-    let both = stored(&apply(&old, Step::NewAuthority, day));
+    assert_eq!(old.next_step(day, &settings()), RenewalStep::NewAuthority);
+    let both = stored(&apply(&old, RenewalStep::NewAuthority, day));
     assert_eq!(both.authorities.len(), 2);
     assert!(
         both.serving == old.serving,
         "the certificate is served unchanged"
     );
     let after = |minutes| day + SignedDuration::from_mins(minutes);
-    assert_eq!(both.next_step(after(9), &settings()), Step::Nothing);
+    assert_eq!(both.next_step(after(9), &settings()), RenewalStep::Nothing);
     let issue = both.next_step(after(10), &settings());
     assert_eq!(
         issue,
-        Step::NewCertificate {
+        RenewalStep::NewCertificate {
             only_if_trusted: true
         }
     );
@@ -126,7 +138,7 @@ fn a_certificate_of_a_new_ca_waits_until_clients_know_the_ca() {
     assert_eq!(new.authorities.len(), 2);
     assert_eq!(
         new.next_step(days(500), &settings()),
-        Step::Nothing,
+        RenewalStep::Nothing,
         "the old CA stays"
     );
 }
@@ -140,7 +152,7 @@ fn ten_years_pass_without_a_moment_at_which_what_is_served_is_not_trusted() {
         now += SignedDuration::from_hours(24);
         loop {
             let step = certificates.next_step(now, &settings());
-            if step == Step::Nothing {
+            if step == RenewalStep::Nothing {
                 break;
             }
             let next = stored(&apply(&certificates, step, now));
@@ -161,38 +173,41 @@ fn ten_years_pass_without_a_moment_at_which_what_is_served_is_not_trusted() {
         ));
         assert!(certificates.authorities.len() <= 2);
     }
-    let count = |step: Step| steps[&format!("{step:?}")];
-    assert_eq!(count(Step::NewAuthority), 7);
+    let count = |step: RenewalStep| steps[&format!("{step:?}")];
+    assert_eq!(count(RenewalStep::NewAuthority), 7);
     assert_eq!(
-        count(Step::NewCertificate {
+        count(RenewalStep::NewCertificate {
             only_if_trusted: true
         }),
         7
     );
     assert!(
-        count(Step::NewCertificate {
+        count(RenewalStep::NewCertificate {
             only_if_trusted: false
         }) > 40
     );
-    assert!(count(Step::ForgetExpired) >= 6);
+    assert!(count(RenewalStep::ForgetExpired) >= 6);
 }
 
 #[test]
 fn certificates_of_a_clock_that_was_wrong_are_replaced_at_once() {
     // All of it was made a year ahead of the time: clients refuse it now.
     let ahead = Certificates::new(days(365), &settings()).unwrap();
-    assert_eq!(ahead.next_step(start(), &settings()), Step::NewAuthority);
+    assert_eq!(
+        ahead.next_step(start(), &settings()),
+        RenewalStep::NewAuthority
+    );
     let both = ahead.with_authority(start(), &settings()).unwrap();
     let issue = both.next_step(start(), &settings());
     assert_eq!(
         issue,
-        Step::NewCertificate {
+        RenewalStep::NewCertificate {
             only_if_trusted: false
         }
     );
     let right = apply(&both, issue, start());
     assert!(is_accepted(right.serving().unwrap(), &right, start()));
-    assert_eq!(right.next_step(start(), &settings()), Step::Nothing);
+    assert_eq!(right.next_step(start(), &settings()), RenewalStep::Nothing);
 }
 
 #[test]
@@ -204,12 +219,12 @@ fn another_name_of_the_service_is_put_into_a_new_certificate() {
     let issue = made.next_step(start(), &other);
     assert_eq!(
         issue,
-        Step::NewCertificate {
+        RenewalStep::NewCertificate {
             only_if_trusted: false
         }
     );
     let renewed = made.with_certificate(start(), &other).unwrap();
-    assert_eq!(renewed.next_step(start(), &other), Step::Nothing);
+    assert_eq!(renewed.next_step(start(), &other), RenewalStep::Nothing);
     assert!(is_accepted(renewed.serving().unwrap(), &made, start()));
 }
 
@@ -228,10 +243,13 @@ fn a_secret_that_lost_a_part_is_completed_and_what_is_served_stays_trusted() {
         Certificates::read(&data).unwrap()
     };
     for broken in [without(&["ca.key"]), with("ca.key", &other)] {
-        assert_eq!(broken.next_step(start(), &settings()), Step::NewAuthority);
+        assert_eq!(
+            broken.next_step(start(), &settings()),
+            RenewalStep::NewAuthority
+        );
         let both = broken.with_authority(start(), &settings()).unwrap();
         assert!(is_accepted(made.serving().unwrap(), &both, start()));
-        assert_eq!(both.next_step(start(), &settings()), Step::Nothing);
+        assert_eq!(both.next_step(start(), &settings()), RenewalStep::Nothing);
     }
     let lost = [
         without(&["tls.crt"]),
@@ -244,7 +262,7 @@ fn a_secret_that_lost_a_part_is_completed_and_what_is_served_stays_trusted() {
         let issue = broken.next_step(start(), &settings());
         assert_eq!(
             issue,
-            Step::NewCertificate {
+            RenewalStep::NewCertificate {
                 only_if_trusted: false
             }
         );
