@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use promotion_gate_core::gate::{Digest, is_tag};
+use tokio::time::timeout;
 use url::Url;
 
 use super::address::{authority, shown};
