@@ -11,6 +11,7 @@ use promotion_gate_core::gate::{Collected, Digest, ImageReference};
 use tokio::time::{Instant, sleep};
 
 use super::ReleaseRecords;
+use super::counted::CountedUnderLease;
 use super::names::RecordSubject;
 use crate::collect::Collector;
 
