@@ -168,7 +168,7 @@ impl Deciding {
     }
 
     /// The arguments with which another command judges by the same.
-    fn arguments(&self) -> Vec<String> {
+    pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         for path in &self.policies {

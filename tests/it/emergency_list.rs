@@ -75,6 +75,7 @@ async fn what_was_used_is_listed_with_the_state_of_its_review() {
         "Deployment shop/web",
         "declared by   ada; agreed: ben",
         "review due    ",
+        &*format!("--declaration {declaration} --verdict VERDICT"),
         &it.image,
     ] {
         said(&ran, 0, words);

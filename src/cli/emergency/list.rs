@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use promotion_gate_core::gate::{EmergencyWord, ImageReference, ListedDeclaration, People};
+use promotion_gate_core::gate::{
+    EmergencyWord, ImageReference, ListedDeclaration, People, command_line,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -270,6 +272,23 @@ impl UsedEmergency {
         self.review_due = self.review_due.min(mark.review_due);
     }
 
+    /// The command with which a person reviews it.
+    fn review_command(&self, args: &ListArgs) -> String {
+        let mut words = ["promotion-gate", "emergency", "review"]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend(self.images.iter().cloned());
+        let said = ["--environment", &self.environment, "--declaration"];
+        let verdict = ["--verdict", "VERDICT", "--reason", "TEXT"];
+        let said = said.into_iter().chain([&*self.declaration]).chain(verdict);
+        words.extend(said.map(str::to_owned));
+        if let Some(repository) = &args.deciding.repository {
+            words.extend(["--repository".to_owned(), repository.to_string()]);
+        }
+        words.extend(args.deciding.arguments());
+        command_line(words.iter().map(String::as_str))
+    }
+
     /// Takes over a review by a person who had no part in the emergency change, by what is signed and by what the records say.
     fn reviewed(&mut self, declared: &ListedDeclaration, people: &People) {
         let mut participants = declared.participants.clone();
@@ -422,7 +441,10 @@ fn print(args: &ListArgs, emergencies: Vec<UsedEmergency>) -> anyhow::Result<()>
             _ if it.has_ended() => {
                 print_line!("  review        not owed: a governor deleted the record")
             }
-            _ => print_line!("  review due    {:.0}", it.review_due),
+            _ => {
+                print_line!("  review due    {:.0}", it.review_due);
+                print_line!("  review with   {}", it.review_command(args));
+            }
         }
     }
     Ok(())
