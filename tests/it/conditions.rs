@@ -133,7 +133,8 @@ fn many_expressions_over_many_images_share_the_work_of_one_judgement() {
         let verdict = judge(&promotion, &collected, &policies);
         let findings = verdict.policies()[0].findings().iter();
         let of_rule: Vec<_> = findings.filter(|it| it.rule == "attestation").collect();
-        assert_eq!(of_rule.len(), 60 * containers);
+        // Findings that say the same are one.
+        assert_eq!(of_rule.len(), containers);
         assert!(of_rule.iter().all(|it| it.outcome == outcome));
         let is_cut = of_rule[0].detail.contains("too much work");
         assert_eq!(

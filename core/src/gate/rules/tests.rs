@@ -366,10 +366,8 @@ fn the_largest_policy_over_the_largest_workload_ends_within_the_work_of_one_judg
     let burning = "images.all(a, images.all(b, images.all(c, a.image + b.image + c.image != '')))";
     SPENT.set(0);
     let findings = of_expressions(burning, 64, 500);
-    assert_eq!(
-        findings,
-        [(Outcome::Undecided, "expression-not-evaluated"); 64]
-    );
+    // Findings that say the same are one.
+    assert_eq!(findings, [(Outcome::Undecided, "expression-not-evaluated")]);
     let spent = SPENT.get();
     let most = MAXIMUM_OF_JUDGEMENT;
     assert!((most / 2..=most).contains(&spent), "{spent} of {most}");
@@ -377,7 +375,7 @@ fn the_largest_policy_over_the_largest_workload_ends_within_the_work_of_one_judg
     let passes = (Outcome::Pass, "expression-true");
     assert_eq!(of_expressions("images.all(a, a.tag == '')", 1, 0), [passes]);
     let little = of_expressions("images.all(a, a.image != '')", 64, 500);
-    assert_eq!(little, [passes; 64]);
+    assert_eq!(little, [passes]);
 }
 
 #[test]
