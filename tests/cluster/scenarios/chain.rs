@@ -120,6 +120,7 @@ impl<'a> Verifier<'a> {
             plane,
             gates,
             sigstore,
+            ..
         } = staging.cluster;
         let page = fs::read_to_string(PAGE).unwrap();
         let blocks = page.split("```yaml\n").skip(1);
