@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{ControlPlane, Ran, User, command, run, until};
+use crate::support::{Certificate, ControlPlane, Ran, User, command, run, until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAMESPACE: &str = "promotion-gate";
@@ -142,6 +144,89 @@ fn an_api_server_accepts_what_each_option_makes() {
         let dry = ["apply", "--server-side", "--dry-run=server"];
         let dry = dry.into_iter().chain(["--validate=strict", "-f", "-"]);
         plane.kubectl_as(User::Admin, dry, &list.to_string()).ok();
+    }
+}
+
+/// Whoever has taken over cert-manager's account may at most replace the CA, and elsewhere than with `certManager` not even that.
+#[test]
+fn attack_the_account_of_cert_manager_changes_nothing_but_ca_bundles_and_deletes_nothing() {
+    let plane = ControlPlane::start();
+    let home = plane.folder.path();
+    let injector = "system:serviceaccount:cert-manager:cert-manager-cainjector";
+    let bind = ["create", "clusterrolebinding", "injector"];
+    let to = format!("--user={injector}");
+    let to = ["--clusterrole=cluster-admin", &to];
+    plane.kubectl(bind.into_iter().chain(to)).ok();
+    let apply = |object: &Value| {
+        let apply = ["apply", "--server-side", "-f", "-"];
+        plane.kubectl_as(User::Admin, apply, &object.to_string())
+    };
+    let objects = rendered(home, &["--set", "certificates.mode=certManager"]);
+    let of_group = |group: &str| {
+        let found = objects.iter().filter(|it| {
+            let version = it["apiVersion"].as_str().unwrap();
+            version.starts_with(group) && !it["kind"].as_str().unwrap().contains("Webhook")
+        });
+        found.for_each(|object| _ = apply(object).ok());
+    };
+    of_group("apiextensions.k8s.io");
+    let governed = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "GateConfiguration",
+        "metadata": {"name": "promotion-gate"},
+        "spec": {"governors": {"users": ["grace@example.com"]}},
+    });
+    until("the definitions are served", || {
+        apply(&governed).is_ok().then_some(())
+    });
+    // It asks about the resources of the gate, and nobody answers.
+    apply(&documents("deploy/webhook.yaml")[0]).ok();
+    of_group("admissionregistration.k8s.io");
+    let by_injector = |args: &[&str]| {
+        let user = format!("--as={injector}");
+        plane.kubectl(args.iter().copied().chain([&*user]))
+    };
+    let patch = |operation: &str, path: &str, value: Value| {
+        let patch = json!([{"op": operation, "path": path, "value": value}]).to_string();
+        let patch = ["--type=json", "--patch", &patch];
+        by_injector(&[&["patch", CONFIGURATIONS, "promotion-gate"][..], &patch].concat())
+    };
+    until("the guards are in force", || {
+        let ran = patch("replace", "/webhooks/0/failurePolicy", json!("Ignore"));
+        ran.stderr.contains(GUARDED).then_some(())
+    });
+    let authority = || json!(STANDARD.encode(Certificate::new("gate.example").pem));
+    patch("add", "/webhooks/0/clientConfig/caBundle", authority()).ok();
+    patch("add", "/webhooks/1/clientConfig/caBundle", authority()).ok();
+    let condition = json!({"name": "never", "expression": "false"});
+    let elsewhere = "https://elsewhere.example/validate";
+    let definition = "customresourcedefinition/changefreezes.promotion-gate.dev";
+    let names = r#"{"spec": {"names": {"shortNames": ["x"]}}}"#;
+    for refused in [
+        patch("replace", "/webhooks/0/timeoutSeconds", json!(1)),
+        patch("add", "/webhooks/0/matchConditions/0", condition),
+        patch(
+            "replace",
+            "/webhooks/0/rules/0/operations",
+            json!(["CREATE"]),
+        ),
+        patch(
+            "replace",
+            "/webhooks/0/clientConfig",
+            json!({"url": elsewhere}),
+        ),
+        patch(
+            "replace",
+            "/webhooks/0/clientConfig/service/name",
+            json!("own"),
+        ),
+        patch("add", "/webhooks/0/clientConfig/service/port", json!(1)),
+        patch("remove", "/webhooks/0", Value::Null),
+        by_injector(&["delete", CONFIGURATIONS, "promotion-gate"]),
+        by_injector(&["delete", definition]),
+        by_injector(&["patch", definition, "--type=merge", "--patch", names]),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains(GUARDED), "{said}");
     }
 }
 

@@ -13,7 +13,9 @@ const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-colle
 /// Administrators of the cluster, of whom `gina` is a governor and `eve` is not.
 const GINA: &str = "gina@example.com";
 const EVE: &str = "eve@example.com";
+const INJECTOR: &str = "system:serviceaccount:cert-manager:cert-manager-cainjector";
 const GUARDED: &str = "only governors may change the webhook configuration";
+const TOGETHER: &str = "together with all others";
 const OF_THE_GATE: &str = "only promotion-gate writes release records";
 
 /// A control plane with the definitions of the gate's resources, and these users as administrators.
@@ -77,12 +79,7 @@ fn webhook(name: &str) -> String {
 
 #[test]
 fn only_governors_change_the_webhook_configuration_and_the_definitions() {
-    let users = [
-        EVE,
-        GINA,
-        GATE,
-        "system:serviceaccount:cert-manager:cert-manager-cainjector",
-    ];
+    let users = [EVE, GINA, GATE, INJECTOR];
     let plane = plane(&users);
     for name in ["promotion-gate", "another"] {
         plane
@@ -119,22 +116,21 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
         assert!(said.contains(GUARDED), "{said}");
     };
     refused(&["delete", "validatingwebhookconfiguration", "promotion-gate"]);
-    // The deletion of a collection names no object.
-    refused(&[
-        "delete",
-        "--raw",
+    // The deletion of a collection names no object, and is for nobody.
+    for collection in [
         "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-    ]);
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    ] {
+        for user in [EVE, GINA] {
+            let said = run_as(&plane, user, &["delete", "--raw", collection], "").refused();
+            assert!(said.contains(TOGETHER), "{said}");
+        }
+    }
     // Without its definition a kind is gone, with all of its objects, and no webhook is asked about those.
     refused(&[
         "delete",
         "customresourcedefinition",
         "promotionpolicies.promotion-gate.dev",
-    ]);
-    refused(&[
-        "delete",
-        "--raw",
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     ]);
     let patch = r#"{"spec": {"preserveUnknownFields": false, "conversion": {"strategy": "None"}, "names": {"shortNames": ["x"]}}}"#;
     refused(&[
@@ -145,9 +141,12 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
         "-p",
         patch,
     ]);
-    for user in &users[1..] {
+    for user in [GINA, GATE] {
         mark(user, "promotion-gate").ok();
     }
+    // Where the gate makes its certificates itself, everyone who may create namespaces and tokens can have this account.
+    let said = mark(INJECTOR, "promotion-gate").refused();
+    assert!(said.contains(GUARDED), "{said}");
     let in_group = [
         "annotate",
         "--overwrite",
@@ -181,30 +180,133 @@ fn only_governors_change_the_webhook_configuration_and_the_definitions() {
     });
 }
 
+/// As for half a minute after an API server has started, it does not know the kind that names the governors.
 #[test]
-fn a_missing_definition_locks_nobody_out_of_other_webhooks() {
+fn attack_a_window_without_the_kind_of_governors_opens_no_way_and_locks_nobody_out_of_others() {
     let plane = ControlPlane::start();
-    guard(&plane);
-    plane
-        .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook("another"))
-        .ok();
-    let mark = |value: &str| {
-        let value = format!("changed-by={value}");
-        plane.kubectl([
-            "annotate",
-            "--overwrite",
-            "validatingwebhookconfiguration",
-            "another",
-            &value,
-        ])
-    };
-    // The API server takes policies over within moments; before, nothing would be refused anyway.
-    for value in ["1", "2", "3", "4"] {
-        mark(value).ok();
-        std::thread::sleep(std::time::Duration::from_millis(500));
+    for name in ["promotion-gate", "another"] {
+        plane
+            .kubectl_as(User::Admin, ["apply", "-f", "-"], &webhook(name))
+            .ok();
     }
-    let bindings = ["get", "validatingadmissionpolicybinding", "-o", "name"];
-    assert_eq!(plane.kubectl(bindings).ok().lines().count(), 2);
+    guard(&plane);
+    let kind = "validatingwebhookconfiguration";
+    let mark = |name: &str| plane.kubectl(["annotate", "--overwrite", kind, name, "a=b"]);
+    until("the guard is there", || {
+        (!mark("promotion-gate").is_ok()).then_some(())
+    });
+    plane.kubectl(["delete", kind, "promotion-gate"]).refused();
+    mark("another").ok();
+    plane.kubectl(["delete", kind, "another"]).ok();
+}
+
+/// Who may change APIServices would answer all questions about the gate's resources from a server of their own.
+#[test]
+fn attack_the_api_of_the_gates_resources_is_led_to_another_server() {
+    let plane = plane(&[EVE, GINA]);
+    guard(&plane);
+    let (kind, name) = ("apiservice", "v1alpha1.promotion-gate.dev");
+    let own = r#"{"metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": null}}, "spec": {"service": {"namespace": "default", "name": "own"}, "insecureSkipTLSVerify": true}}"#;
+    let lead = |user: &str| {
+        let dry = "--dry-run=server";
+        let patch = ["patch", kind, name, "--type=merge", "-p", own, dry];
+        run_as(&plane, user, &patch, "")
+    };
+    until("the guard is there", || (!lead(EVE).is_ok()).then_some(()));
+    let labels = [
+        "label",
+        kind,
+        name,
+        "kube-aggregator.kubernetes.io/automanaged-",
+    ];
+    let preferred = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.promotion-gate.dev"},
+        "spec": {
+            "group": "promotion-gate.dev", "version": "v1", "groupPriorityMinimum": 2000, "versionPriority": 100,
+            "service": {"namespace": "default", "name": "own"}, "insecureSkipTLSVerify": true,
+        },
+    });
+    let create = ["create", "-f", "-"];
+    for refused in [
+        lead(EVE),
+        // A governor has no reason to do it either.
+        lead(GINA),
+        run_as(&plane, EVE, &labels, ""),
+        run_as(&plane, EVE, &["delete", kind, name], ""),
+        run_as(&plane, EVE, &create, &preferred.to_string()),
+    ] {
+        let said = refused.refused();
+        assert!(said.contains("only the API server itself"), "{said}");
+    }
+    // Other APIServices are not guarded, and the API server goes on to register the gate's by itself.
+    let mut another = preferred;
+    another["metadata"]["name"] = json!("v1.another.example");
+    another["spec"]["group"] = json!("another.example");
+    let dry = [&create[..], &["--dry-run=server"]].concat();
+    run_as(&plane, EVE, &dry, &another.to_string()).ok();
+    run_as(&plane, EVE, &["annotate", kind, name, "a=b"], "").ok();
+    let binding = "promotion-gate-configuration";
+    plane
+        .kubectl(["delete", "validatingadmissionpolicybinding", binding])
+        .ok();
+    let definitions = plane.kubectl(["get", "crd", "-o", "name"]).ok();
+    let ours = definitions
+        .lines()
+        .filter(|it| it.ends_with(".promotion-gate.dev"));
+    for definition in ours {
+        let delete = ["delete", definition];
+        until("the definition is deleted", || {
+            plane.kubectl(delete).is_ok().then_some(())
+        });
+    }
+    until("its APIService is gone", || {
+        (!plane.kubectl(["get", kind, name]).is_ok()).then_some(())
+    });
+    plane
+        .kubectl(["apply", "--server-side", "-f", &format!("{DEPLOY}/crds")])
+        .ok();
+    until("it is registered again", || {
+        plane.kubectl(["get", kind, name]).is_ok().then_some(())
+    });
+}
+
+#[test]
+fn the_namespace_of_the_gate_is_not_deleted_while_a_missing_answer_denies() {
+    let plane = plane(&[]);
+    plane.create_namespace("promotion-gate");
+    plane.create_namespace("shop");
+    guard(&plane);
+    let apply = |failure_policy: &str| {
+        let text = webhook("promotion-gate").replace("Fail", failure_policy);
+        let apply = ["apply", "-f", "-"];
+        plane.kubectl_as(User::Admin, apply, &text).ok();
+    };
+    let delete = |name: &str| plane.kubectl(["delete", "namespace", name, "--dry-run=server"]);
+    delete("promotion-gate").ok();
+    apply("Fail");
+    let said = until("the guard is there", || {
+        let ran = delete("promotion-gate");
+        (!ran.is_ok()).then_some(ran.stderr)
+    });
+    assert!(
+        said.contains("delete the ValidatingWebhookConfiguration `promotion-gate` first"),
+        "{said}"
+    );
+    delete("shop").ok();
+    apply("Ignore");
+    until("its deletion denies nothing", || {
+        delete("promotion-gate").is_ok().then_some(())
+    });
+    apply("Fail");
+    until("the guard counts again", || {
+        (!delete("promotion-gate").is_ok()).then_some(())
+    });
+    plane
+        .kubectl(["delete", "validatingwebhookconfiguration", "promotion-gate"])
+        .ok();
+    until("nothing is denied without the configuration", || {
+        delete("promotion-gate").is_ok().then_some(())
+    });
 }
 
 #[test]

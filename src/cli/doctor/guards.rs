@@ -13,9 +13,19 @@ use super::report::DoctorReport;
 /// As shipped; they name the gate's own account.
 const SHIPPED: &str = include_str!("../../../deploy/manifests/guards.yaml");
 const ACCOUNT_AS_SHIPPED: &str = "system:serviceaccount:promotion-gate:promotion-gate";
+const NAMESPACE_AS_SHIPPED: &str = r#"resourceNames: ["promotion-gate"]"#;
 
 /// The names of the policies and of their bindings.
-pub(super) const NAMES: [&str; 2] = ["promotion-gate-configuration", "promotion-gate-records"];
+pub(super) const NAMES: [&str; 4] = [
+    "promotion-gate-configuration",
+    "promotion-gate-records",
+    "promotion-gate-registration",
+    "promotion-gate-namespace",
+];
+/// The variable that names the account of cert-manager: as shipped, and with `certificates.mode: certManager` of the chart.
+const INJECTOR: &str = "injector";
+const NO_INJECTOR: &str = r#"expression: '""'"#;
+const CERT_MANAGER: &str = r#""system:serviceaccount:cert-manager:cert-manager-cainjector""#;
 
 /// Says what is missing or different. `account` is the user name of the gate's service account.
 pub(super) fn check(
@@ -25,7 +35,10 @@ pub(super) fn check(
     report: &mut DoctorReport,
 ) -> InForce {
     let (mut missing, mut changed) = (Vec::new(), Vec::new());
-    let text = SHIPPED.replace(ACCOUNT_AS_SHIPPED, account);
+    let mut text = as_shipped(account);
+    if has_injector(policies) {
+        text = text.replace(NO_INJECTOR, &format!("expression: '{CERT_MANAGER}'"));
+    }
     let (shipped, _) = documents::read("guards.yaml", text.as_bytes());
     for shipped in shipped.iter().map(|document| &document.value) {
         let field = |pointer: &str| shipped.pointer(pointer).and_then(Value::as_str);
@@ -57,6 +70,21 @@ pub(super) fn check(
     report.find_any(&checks::GUARDS_MISSING, missing);
     report.find_any(&checks::GUARDS_CHANGED, changed);
     in_force
+}
+
+/// The guards of a gate with this account.
+fn as_shipped(account: &str) -> String {
+    let namespace = account.split(':').nth(2).unwrap_or_default();
+    let names = format!(r#"resourceNames: ["{namespace}"]"#);
+    let text = SHIPPED.replace(ACCOUNT_AS_SHIPPED, account);
+    text.replace(NAMESPACE_AS_SHIPPED, &names)
+}
+
+/// Whether the policies let cert-manager write `caBundle`.
+fn has_injector(policies: &[ValidatingAdmissionPolicy]) -> bool {
+    let specs = policies.iter().filter_map(|policy| policy.spec.as_ref());
+    let mut variables = specs.filter_map(|spec| spec.variables.as_ref()).flatten();
+    variables.any(|it| it.name == INJECTOR && it.expression == CERT_MANAGER)
 }
 
 /// Whether all guards are there, as shipped.
@@ -119,10 +147,8 @@ mod tests {
     );
 
     fn shipped(account: &str) -> Found {
-        let (documents, _) = documents::read(
-            "guards.yaml",
-            SHIPPED.replace(ACCOUNT_AS_SHIPPED, account).as_bytes(),
-        );
+        let text = as_shipped(account);
+        let (documents, _) = documents::read("guards.yaml", text.as_bytes());
         let of = |kind: &str| {
             let documents = documents.iter().map(|document| document.value.clone());
             documents
@@ -154,6 +180,22 @@ mod tests {
     #[test]
     fn the_guards_as_shipped_have_no_hole_whatever_the_account_of_the_gate() {
         assert_eq!(found(|_| {}), []);
+    }
+
+    #[test]
+    fn the_account_of_cert_manager_is_no_hole_and_any_other_account_in_its_place_is_one() {
+        let with = |account: &str| {
+            found(|(policies, _)| {
+                let variables = policies[0].spec.as_mut().unwrap().variables.as_mut();
+                let mut variables = variables.unwrap().iter_mut();
+                let injector = variables.find(|it| it.name == INJECTOR).unwrap();
+                injector.expression = account.to_owned();
+            })
+        };
+        assert_eq!(with(CERT_MANAGER), []);
+        let place = "ValidatingAdmissionPolicy `promotion-gate-configuration`: `spec.variables[2].expression`";
+        let eve = "\"system:serviceaccount:eve:eve\"";
+        assert_eq!(with(eve), [("guards-changed", vec![place.to_owned()])]);
     }
 
     #[test]
