@@ -35,7 +35,10 @@ impl Night {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
         plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
         let policies = gate.path("policies").display().to_string();
-        plane.kubectl(["apply", "-f", &policies]).ok();
+        until("the API server knows the kinds of policies", || {
+            let applied = plane.kubectl(["apply", "-f", &policies]);
+            applied.is_ok().then_some(())
+        });
         let serving = gate.serve_cluster(&plane.kubeconfig_of_gate(), &[]);
         serving.is_ready();
         plane.register(&serving);
