@@ -34,7 +34,11 @@ impl Bed {
         plane.create_namespace("promotion-gate");
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
         plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
-        let serving = gate.serve(&["--kubeconfig", &plane.kubeconfig_of_gate()]);
+        // The gate has the rights that it is shipped with.
+        let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/manifests/rbac.yaml");
+        plane.kubectl(["apply", "-f", rights]).ok();
+        let kubeconfig = plane.kubeconfig("gate", "gate-account");
+        let serving = gate.serve(&["--kubeconfig", &kubeconfig.display().to_string()]);
         plane.register(&serving);
         Bed {
             plane,
