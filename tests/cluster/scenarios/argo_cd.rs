@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -11,12 +13,14 @@ use tempfile::TempDir;
 
 use super::scenario;
 use crate::harness::{ArgoCd, Cluster, Image, Person, Scenario, Shop, shipped};
-use crate::support::{run, until};
+use crate::support::{run, until as until_at_once};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ENVIRONMENT: &str = "argo-cd";
 const CONTROLLER: &str = "system:serviceaccount:argocd:argocd-application-controller";
 const WAITING: &str = "promotion-gate-wait";
+/// Between two looks, each of which starts a program: what Argo CD does takes seconds.
+const PAUSE: Duration = Duration::from_millis(400);
 
 pub fn scenarios() -> Vec<Scenario> {
     vec![scenario(
@@ -274,6 +278,16 @@ impl<'a> Application<'a> {
     }
 }
 
+fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    until_at_once(what, || {
+        let found = probe();
+        if found.is_none() {
+            sleep(PAUSE);
+        }
+        found
+    })
+}
+
 fn said(operation: &Value) -> &str {
     operation["message"].as_str().unwrap_or_default()
 }
@@ -282,7 +296,7 @@ fn said(operation: &Value) -> &str {
 fn shipped_policy(automated: &Value) -> Value {
     let application = shipped("deploy/argo-cd/application.yaml").remove(0);
     let mut policy = application["spec"]["syncPolicy"].clone();
-    policy["retry"]["backoff"] = json!({"duration": "1s", "factor": 1});
+    policy["retry"]["backoff"] = json!({"duration": "2s", "factor": 1});
     policy["automated"] = automated.clone();
     policy
 }
@@ -388,7 +402,7 @@ fn in_a_freeze_it_heals_and_prunes(application: &Application<'_>, image: &Image)
     let before = application.denials();
     shop.kubectl(Person::Admin, ["delete", "deployment", "web"])
         .ok();
-    application.is_denied("[frozen]", 2);
+    application.is_denied("[frozen]", 1);
     shop.lift_freeze();
     shop.runs("web", 1);
     let operation = application.is_synced();
