@@ -1,7 +1,7 @@
 //! `doctor`: can the gate of a cluster be passed, and does what it was given have an effect?
 //!
 //! * `checks` — the table of what is looked for
-//! * `registration`, `guards`, `people`, `rights`, `installation`, `documents` — how it is found, in what was read
+//! * `registration`, `guards`, `served`, `people`, `rights`, `installation`, `documents` — how it is found, in what was read
 //! * `report` — what was found
 
 mod checks;
@@ -12,24 +12,26 @@ mod people;
 mod registration;
 mod report;
 mod rights;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::Resource;
 use kube::api::{ApiResource, ListParams};
-use promotion_gate_core::gate::{Snapshot, World};
+use promotion_gate_core::gate::Snapshot;
 
-use super::cluster::{Live, connect};
+use super::cluster::connect;
 use super::render::Output;
 use super::webhook_configuration::{Service, service};
 use crate::admission::{Endpoint, Registration};
 use crate::api::Kind;
-use crate::cluster::{ApiFailure, Cluster};
+use crate::cluster::{ApiFailure, Cluster, in_time};
 use crate::config::Config;
 use crate::snapshot::Once;
 use checks::Severity;
@@ -69,6 +71,9 @@ pub(super) struct Args {
     /// The name of the webhook configuration
     #[arg(long, value_name = "NAME", default_value = "promotion-gate")]
     webhook: String,
+    /// The address at which the API server asks the gate, where the webhook configuration has none of a Service
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// The lowest severity that makes the command fail
     #[arg(long, value_enum, default_value_t = Severity::Critical)]
     fail_on: Severity,
@@ -79,6 +84,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cluster = connect(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    answers(&cluster).await?;
     let mut report = examine(&cluster, &args).await?;
     report.sort();
     match args.output {
@@ -97,28 +103,50 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Whether the API server answers at all.
+async fn answers(cluster: &Cluster) -> anyhow::Result<()> {
+    let client = cluster.client();
+    let asked = in_time(async {
+        match client.apiserver_version().await {
+            // An answer all the same.
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+            answer => answer.map(drop),
+        }
+    });
+    asked.await.context("the cluster cannot be reached")
+}
+
 async fn examine(cluster: &Cluster, args: &Args) -> anyhow::Result<DoctorReport> {
     let now = Timestamp::now();
     let mut report = DoctorReport::new();
     let Service(namespace, name) = &args.service;
     let service = (namespace.as_str(), name.as_str());
 
-    let snapshot = snapshot(cluster, now, &mut report).await?;
-    let unknown = World::default();
-    let world = snapshot.as_ref().map_or(&unknown, |it| &it.world);
-    let configured = world.infrastructure_namespaces.iter().map(String::as_str);
-    let exempt: BTreeSet<_> = configured.chain(["kube-system", namespace]).collect();
-    if let Some(snapshot) = &snapshot
-        && let Some(namespaces) = namespaces(cluster, &mut report).await
-    {
-        documents::check(snapshot, &namespaces, &exempt, &mut report);
-    }
-
+    let known = snapshot(cluster, now, &mut report).await?;
+    let snapshot = known.as_ref().map(|known| &known.snapshot);
     let installed = read(
         installation(cluster, service).await,
         "the Deployment of the gate",
         &mut report,
     );
+    let own: [&str; 2] = ["kube-system", namespace];
+    let configured = snapshot.map(|it| &it.world.infrastructure_namespaces);
+    let written = installed.as_ref().and_then(Installation::infrastructure);
+    let infrastructure = configured.into_iter().chain(&written).flatten();
+    let exempt: BTreeSet<_> = infrastructure.map(String::as_str).chain(own).collect();
+    if let (Some(configured), Some(written)) = (configured, &written) {
+        let different = configured.symmetric_difference(written);
+        let different = different.filter(|it| !own.contains(&it.as_str()));
+        let different = different.map(|name| format!("`{name}`"));
+        report.find_any(&checks::INFRASTRUCTURE_DIFFERS, different.collect());
+    }
+    if let Some(known) = &known
+        && known.is_complete
+        && let Some(namespaces) = namespaces(cluster, &mut report).await
+    {
+        documents::check(&known.snapshot, &namespaces, &exempt, &mut report);
+    }
+
     if let Some(found) = read(
         list(cluster, None).await,
         "the webhook configuration",
@@ -133,9 +161,12 @@ async fn examine(cluster: &Cluster, args: &Args) -> anyhow::Result<DoctorReport>
             .filter(|it| named(&it.metadata.name))
             .collect();
         let expected = Registration {
-            endpoint: Endpoint::Service {
-                namespace: namespace.clone(),
-                name: name.clone(),
+            endpoint: match &args.url {
+                Some(url) => Endpoint::Url(url.clone()),
+                None => Endpoint::Service {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                },
             },
             ca_bundle: None,
             infrastructure: exempt.iter().map(|&it| it.to_owned()).collect(),
@@ -144,41 +175,61 @@ async fn examine(cluster: &Cluster, args: &Args) -> anyhow::Result<DoctorReport>
                 .map(Installation::audited)
                 .unwrap_or_default(),
         };
-        registration::check(&found, &expected.configuration()?, now, &mut report);
+        let expected = expected.configuration()?;
+        registration::check(&found, &expected, known.is_some(), now, &mut report);
     }
 
     let mut account = "promotion-gate".to_owned();
     if let Some(found) = installed {
-        installation::check(&found, service, &mut report);
+        if args.url.is_some() && found.service.is_none() {
+            report.cannot_check(
+                "the gate",
+                "it has an address, and no Service in the cluster",
+            );
+        } else {
+            installation::check(&found, service, &mut report);
+        }
         account = found.account().map_or(account, str::to_owned);
     }
 
     let user = format!("system:serviceaccount:{namespace}:{account}");
     let policies = list(cluster, None).await;
     let bindings = list(cluster, None).await;
-    let guards = match read(
+    let (guards, let_in) = match read(
         both(policies, bindings),
         "the admission policies",
         &mut report,
     ) {
-        Some((policies, bindings)) => guards::check(&policies, &bindings, &user, &mut report),
-        None => guards::InForce(false),
+        Some((policies, bindings)) => (
+            guards::check(&policies, &bindings, &user, &mut report),
+            guards::let_in(&policies),
+        ),
+        None => (guards::InForce(false), BTreeSet::new()),
     };
+    if let Some(found) = read(list(cluster, None).await, "APIServices", &mut report) {
+        served::check(&found, &mut report);
+    }
 
+    let Some(snapshot) = snapshot else {
+        let why = "the GateConfiguration, which names governors, could not be read";
+        report.cannot_check("who holds which rights", why);
+        return Ok(report);
+    };
     if let Some(rights) = read(
         rights(cluster).await,
         "roles and their bindings",
         &mut report,
     ) {
-        let mut policies = snapshot.iter().flat_map(|it| &it.policies);
+        let mut policies = snapshot.policies.iter();
         let place = people::Place {
             service,
             account: &account,
             configuration: &args.webhook,
             exempt,
-            world,
+            world: &snapshot.world,
             selects_by_label: policies.any(|policy| policy.namespaces.selector.is_some()),
             guards,
+            let_in,
         };
         people::check(&rights, &place, &mut report);
     }
@@ -252,23 +303,50 @@ async fn namespaces(
     Some(named.collect())
 }
 
-/// What the resources of the gate say, with their mistakes in the report.
+/// What the resources of the gate say.
+struct Known {
+    snapshot: Snapshot,
+    /// Whether every kind could be read.
+    is_complete: bool,
+}
+
+/// What the resources of the gate say, with their mistakes in the report; `None` if the GateConfiguration cannot be read.
 async fn snapshot(
     cluster: &Cluster,
     now: Timestamp,
     report: &mut DoctorReport,
-) -> anyhow::Result<Option<Snapshot>> {
+) -> anyhow::Result<Option<Known>> {
     let config = Config::load(None)?;
-    let live = Live::read(cluster.clone(), &Kind::ALL).await;
-    let live = match live {
-        Ok(live) => live,
-        Err(error) => {
-            report.cannot_check("the resources of the gate", format!("{error:#}"));
-            return Ok(None);
+    // The gate writes an AuthorRecord for each digest: there can be very many, and nobody edits them.
+    let kinds = Kind::ALL.into_iter().filter(|it| *it != Kind::AuthorRecord);
+    let reads = kinds.map(|kind| async move { (kind, Once::resources(cluster, &[kind]).await) });
+    let (mut resources, mut unread) = (Vec::new(), Vec::new());
+    for (kind, read) in join_all(reads).await {
+        match read {
+            Ok(read) => resources.extend(read),
+            Err(failure) => unread.push((kind, failure)),
         }
-    };
-    let once = Once::of(&[], &live.resources, &config);
-    documents::check_mistakes(&once, report);
+    }
+    if let Some((_, failure)) = unread.first() {
+        let kinds: Vec<_> = unread.iter().map(|(kind, _)| kind.name()).collect();
+        let what = format!("resources of the gate ({})", kinds.join(", "));
+        report.cannot_check(&what, failure);
+    }
+    if unread
+        .iter()
+        .any(|(kind, _)| *kind == Kind::GateConfiguration)
+    {
+        return Ok(None);
+    }
+    let once = Once::of(&[], &resources, &config);
+    let is_complete = unread.is_empty();
+    if is_complete {
+        documents::check_mistakes(&once, report);
+    }
     let (feeds, _) = once.feeds();
-    Ok(Some(once.snapshot(config.snapshot(), &feeds, now)))
+    let snapshot = once.snapshot(config.snapshot(), &feeds, now);
+    Ok(Some(Known {
+        snapshot,
+        is_complete,
+    }))
 }

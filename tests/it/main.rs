@@ -41,6 +41,7 @@
 //! * `emergency_list` — `emergency list`, which reads the records of a cluster
 //! * `signing` — what the services of a Sigstore return, and the command that a denial prints
 //! * `from_cluster` — an API server that fails or refuses, and how much of a cluster commands read
+//! * `doctor` — the command `doctor`, at an API server that refuses some reads
 //! * `people` — people directories, and the command `people`
 //! * `policy_tests` — the command `test`
 //! * `messages` — what a deployer reads of a denial, word by word
@@ -83,6 +84,7 @@ mod dependencies;
 mod deploy;
 mod deployers;
 mod distinct_signers;
+mod doctor;
 mod emergencies;
 mod emergency_command;
 mod emergency_list;

@@ -200,6 +200,16 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
             json!(""),
             "webhook-ca-bundle",
         ),
+        (
+            "/webhooks/0/clientConfig/service/name",
+            json!("evil"),
+            "webhook-endpoint",
+        ),
+        (
+            "/webhooks/1/rules/0/resources",
+            json!(["deployments"]),
+            "webhook-infrastructure-missing",
+        ),
     ] {
         patched(
             &plane,
@@ -217,33 +227,54 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
     assert_eq!(found(&plane), []);
 
     // Of rights.
-    for (rights, id) in [
+    for (rights, ids) in [
         (
             [
                 "--verb=delete",
                 "--resource=validatingadmissionpolicies.admissionregistration.k8s.io",
             ],
-            "may-change-guards",
+            vec!["may-change-guards"],
         ),
-        (["--verb=create", "--resource=pods/exec"], "may-change-gate"),
+        (
+            ["--verb=create", "--resource=pods/exec"],
+            vec!["may-change-gate", "may-run-in-exempt-namespaces"],
+        ),
+        (
+            ["--verb=patch", "--resource=daemonsets.apps"],
+            vec!["may-run-in-exempt-namespaces"],
+        ),
+        (
+            [
+                "--verb=create",
+                "--resource=mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            ],
+            vec!["may-mutate-requests"],
+        ),
+        (
+            [
+                "--verb=patch",
+                "--resource=apiservices.apiregistration.k8s.io",
+            ],
+            vec!["may-change-guards"],
+        ),
         (
             ["--verb=impersonate", "--resource=users"],
-            "may-impersonate",
+            vec!["may-impersonate"],
         ),
         (
             ["--verb=create", "--resource=serviceaccounts/token"],
-            "may-mint-tokens",
+            vec!["may-mint-tokens"],
         ),
         (
             ["--verb=create", "--resource=cronjobs.batch"],
-            "may-run-in-exempt-namespaces",
+            vec!["may-run-in-exempt-namespaces"],
         ),
         (
             [
                 "--verb=bind",
                 "--resource=clusterroles.rbac.authorization.k8s.io",
             ],
-            "may-grant-rights",
+            vec!["may-grant-rights"],
         ),
     ] {
         let create = ["create", "clusterrole", "hole"];
@@ -253,12 +284,11 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
             .kubectl(bind.into_iter().chain(["--user=eve@example.com"]))
             .ok();
         let found_of_eve = found(&plane);
-        assert_eq!(found_of_eve.len(), 1, "{found_of_eve:?}");
-        assert_eq!(found_of_eve[0].0, id);
-        assert!(
-            found_of_eve[0].1.contains("user `eve@example.com`"),
-            "{found_of_eve:?}"
-        );
+        let found_ids: Vec<_> = found_of_eve.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(found_ids, ids);
+        for (_, about) in &found_of_eve {
+            assert!(about.contains("user `eve@example.com`"), "{found_of_eve:?}");
+        }
         plane
             .kubectl(["delete", "clusterrole,clusterrolebinding", "hole"])
             .ok();
@@ -294,6 +324,44 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
         ])
         .ok();
     assert_eq!(ids(&plane), ["port-open"]);
+
+    // Of what is served.
+    let service = json!({"namespace": "shop", "name": "own"});
+    let patch = json!({
+        "metadata": {"labels": {"kube-aggregator.kubernetes.io/automanaged": null}},
+        "spec": {"service": service, "insecureSkipTLSVerify": true},
+    })
+    .to_string();
+    let lead = || {
+        let patch = ["--type=merge", "-p", &patch];
+        let api = ["patch", "apiservice", "v1alpha1.promotion-gate.dev"];
+        plane.kubectl(api.into_iter().chain(patch))
+    };
+    lead().refused();
+    let binding = [
+        "validatingadmissionpolicybinding",
+        "promotion-gate-registration",
+    ];
+    plane.kubectl(["delete"].into_iter().chain(binding)).ok();
+    until("the deleted binding counts", || {
+        lead().is_ok().then_some(())
+    });
+    let ran = doctor(&plane, &["--output=json"]);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"));
+    let findings = report["findings"].as_array().unwrap().iter();
+    let about: Vec<_> = findings
+        .filter(|finding| finding["id"] == "served-elsewhere")
+        .map(|finding| &finding["about"])
+        .collect();
+    let expected = json!(["APIService `v1alpha1.promotion-gate.dev`: Service `shop/own`"]);
+    assert_eq!(about, [&expected], "{ran}");
+    plane
+        .kubectl(["delete", "apiservice", "v1alpha1.promotion-gate.dev"])
+        .ok();
+    let resources = "--raw=/apis/promotion-gate.dev/v1alpha1/promotionpolicies";
+    until("the API server serves the resources itself", || {
+        plane.kubectl(["get", resources]).is_ok().then_some(())
+    });
 }
 
 #[test]

@@ -50,6 +50,10 @@ checks! {
         "a request is admitted when the gate does not answer"
         "Somebody who slows the gate down or stops it passes it. Only the entry for the infrastructure namespaces may have `failurePolicy: Ignore`."
         "Set `failurePolicy: Fail`: apply the configuration that `promotion-gate webhook-configuration` prints.";
+    WEBHOOK_ENDPOINT Critical "webhook-endpoint"
+        "the API server asks something else than the gate"
+        "What is asked instead of the gate decides, and may admit everything."
+        "Apply the configuration that `promotion-gate webhook-configuration` prints. Name the Service of the gate with `--service`, or its address with `--url`.";
     WEBHOOK_RULES Critical "webhook-rules"
         "the API server does not ask about some resources"
         "A kind, subresource or operation that the webhook is not registered for is admitted unseen."
@@ -75,13 +79,17 @@ checks! {
         "From then on, every governed request is refused unless the bundle holds a later one that signed the gate's certificate."
         "Renew the authority and the certificate.";
     WEBHOOK_INFRASTRUCTURE Warning "webhook-infrastructure-missing"
-        "the entry for the infrastructure namespaces is missing"
-        "The API server does not ask about these namespaces at all, even while the gate answers."
+        "the entry for the infrastructure namespaces is missing, or the gate is not asked by it about everything"
+        "In these namespaces, something is admitted unseen even while the gate answers."
         "Apply the configuration that `promotion-gate webhook-configuration` prints.";
     WEBHOOK_TIMEOUT Warning "webhook-timeout"
         "the gate has less than 5 seconds to answer"
         "A first look at an image asks registries. With too little time, such requests are refused as undecided."
         "Set `timeoutSeconds: 10`.";
+    INFRASTRUCTURE_DIFFERS Warning "infrastructure-differs"
+        "the gate's arguments and the GateConfiguration name different infrastructure namespaces"
+        "The webhook configuration is written from the arguments, and what runs is compared with the release records by the GateConfiguration. `doctor` does not see namespaces that the configuration file names."
+        "Name the same namespaces in `webhook.infrastructureNamespaces` of the chart (`--infrastructure-namespace`) and under `spec.infrastructureNamespaces` of the GateConfiguration.";
     AUDIT_ONLY Critical "audit-only"
         "the gate runs with `--audit-only` and denies nothing"
         "Every workload is admitted, whatever the policies say."
@@ -122,6 +130,10 @@ checks! {
         "an admission policy that guards the gate is not as this version ships it"
         "A condition or selector that was added may let somebody pass."
         "Compare it with `deploy/manifests/guards.yaml`, and apply that again.";
+    SERVED_ELSEWHERE Critical "served-elsewhere"
+        "the API server does not itself serve what the gate decides by, or what registers and guards it"
+        "An APIService with a Service leads every read and write of its resources to that Service, which can answer with policies and governors of its own."
+        "Find out who did it. Delete the APIService (for the gate's own, first the binding `promotion-gate-registration`, and apply it again afterwards): the API server makes it again. Restart an API server whose discovery lacks the resources after that.";
     ADMINISTRATORS Warning "administrators"
         "they may do everything in the cluster, and are not governors"
         "They can remove the guards and the gate, act as anybody, and change every right. They are not named again below."
@@ -131,16 +143,24 @@ checks! {
         "Without the guards, that switches the gate off."
         "Apply `deploy/manifests/guards.yaml` and name governors, or take the right away.";
     MAY_CHANGE_GUARDS Warning "may-change-guards"
-        "they may change or delete the admission policies that guard the gate"
-        "Nothing in the API guards those. Without them, the webhook configuration can be deleted."
+        "they may change or delete the admission policies that guard the gate, or who serves these"
+        "Nothing in the API guards those. Without them, the webhook configuration can be deleted. An APIService leads resources to another server."
         "Take the right away, or make them governors.";
+    MAY_CHANGE_DEFINITIONS Critical "may-change-definitions"
+        "they may change the definitions of the gate's resources, or who serves these"
+        "Without the guards, a deleted definition takes all policies with it, and an APIService leads the gate to policies and governors of another server."
+        "Apply `deploy/manifests/guards.yaml` and name governors, or take the right away.";
+    MAY_MUTATE Warning "may-mutate-requests"
+        "they may have requests of others changed before these are judged and stored"
+        "A mutating webhook or policy adds governors or policies to what a governor writes, and keys to what the gate writes. For the gate, the author is still the governor."
+        "Limit these rights to the webhook configurations that a controller needs, with `resourceNames`, or take them away.";
     MAY_CHANGE_RESOURCES Critical "may-change-resources"
         "they may change what the gate decides by"
         "While no governors are named, a change of a policy is admitted with a warning."
         "Name governors, or take the right away.";
     MAY_CHANGE_GATE Warning "may-change-gate"
-        "they may change the gate itself, read its keys or run commands in it"
-        "With another image, other arguments, a shell in its Pod or its signing key, the gate says what they want."
+        "they may change or stop the gate itself, read its keys or run commands in it"
+        "With another image, other arguments, a shell in its Pod or its signing key, the gate says what they want. Without its Pods, network or Lease, requests are refused, at once or when its certificate ends."
         "Take the right away in the gate's namespace.";
     MAY_IMPERSONATE Warning "may-impersonate"
         "they may act as somebody whom the gate trusts"
@@ -148,12 +168,16 @@ checks! {
         "Limit `impersonate` with `resourceNames` to identities that the gate does not trust.";
     MAY_MINT_TOKENS Warning "may-mint-tokens"
         "they may get tokens of service accounts that the gate trusts"
-        "With such a token they act as a trusted controller or as the gate."
+        "With such a token they act as a governor, as a trusted controller or as the gate."
         "Take `create` of `serviceaccounts/token` and the rights to Secrets away in these namespaces.";
+    MAY_GET_CERTIFICATES Warning "may-approve-certificates"
+        "they may have certificates signed in the name of somebody whom the gate trusts"
+        "Together with an update of `certificatesigningrequests/approval`, `approve` for the signer `kubernetes.io/kube-apiserver-client` gives a client certificate with any name and group, except `system:masters`."
+        "Take `approve` for this signer away.";
     MAY_RUN_EXEMPT Warning "may-run-in-exempt-namespaces"
-        "they may run workloads where a missing answer admits"
-        "In an infrastructure namespace a request is admitted when the gate does not answer, and Pods there may use the accounts that the gate trusts."
-        "Take the right to create workloads away in these namespaces, and keep them few.";
+        "they may run or change workloads where a missing answer admits, or where accounts run that the gate trusts"
+        "In an infrastructure namespace a request is admitted when the gate does not answer. A Pod in a namespace may use every account of it."
+        "Take these rights away in these namespaces, and keep them few.";
     MAY_GRANT Warning "may-grant-rights"
         "they may give themselves every right"
         "`escalate` and `bind` let a role be written or bound that holds more than its author has."

@@ -1,5 +1,7 @@
 //! Are the admission policies that guard the gate in force, and as this version ships them?
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -13,6 +15,8 @@ use super::report::DoctorReport;
 /// As shipped; they name the gate's own account.
 const SHIPPED: &str = include_str!("../../../deploy/manifests/guards.yaml");
 const ACCOUNT_AS_SHIPPED: &str = "system:serviceaccount:promotion-gate:promotion-gate";
+/// The user name of a service account, before its namespace and name.
+pub(super) const ACCOUNT: &str = "system:serviceaccount:";
 const NAMESPACE_AS_SHIPPED: &str = r#"resourceNames: ["promotion-gate"]"#;
 
 /// The names of the policies and of their bindings.
@@ -85,6 +89,25 @@ fn has_injector(policies: &[ValidatingAdmissionPolicy]) -> bool {
     let specs = policies.iter().filter_map(|policy| policy.spec.as_ref());
     let mut variables = specs.filter_map(|spec| spec.variables.as_ref()).flatten();
     variables.any(|it| it.name == INJECTOR && it.expression == CERT_MANAGER)
+}
+
+/// The user names of the service accounts that expressions of the guards name.
+pub(super) fn let_in(policies: &[ValidatingAdmissionPolicy]) -> BTreeSet<String> {
+    let of_guards = policies.iter().filter(|policy| {
+        let name = policy.metadata.name.as_deref();
+        name.is_some_and(|name| NAMES.contains(&name))
+    });
+    let specs = of_guards.map(|policy| value(&policy.spec).to_string());
+    let mut accounts = BTreeSet::new();
+    for text in specs {
+        accounts.extend(text.split(ACCOUNT).skip(1).map(|rest| {
+            let is_of_name =
+                |letter: &char| letter.is_ascii_alphanumeric() || "-.:".contains(*letter);
+            let name: String = rest.chars().take_while(is_of_name).collect();
+            format!("{ACCOUNT}{name}")
+        }));
+    }
+    accounts
 }
 
 /// Whether all guards are there, as shipped.
@@ -196,6 +219,23 @@ mod tests {
         let place = "ValidatingAdmissionPolicy `promotion-gate-configuration`: `spec.variables[2].expression`";
         let eve = "\"system:serviceaccount:eve:eve\"";
         assert_eq!(with(eve), [("guards-changed", vec![place.to_owned()])]);
+    }
+
+    #[test]
+    fn the_accounts_that_guards_let_in_are_read_from_their_expressions() {
+        let account = "system:serviceaccount:gate:gate";
+        let (mut policies, _) = shipped(account);
+        let collectors = ["generic-garbage-collector", "namespace-controller"];
+        let collectors = collectors.map(|it| format!("system:serviceaccount:kube-system:{it}"));
+        let mut expected: BTreeSet<_> =
+            collectors.into_iter().chain([account.to_owned()]).collect();
+        assert_eq!(let_in(&policies), expected);
+
+        let variables = policies[0].spec.as_mut().unwrap().variables.as_mut();
+        let mut variables = variables.unwrap().iter_mut();
+        variables.find(|it| it.name == INJECTOR).unwrap().expression = CERT_MANAGER.to_owned();
+        expected.insert(CERT_MANAGER.trim_matches('"').to_owned());
+        assert_eq!(let_in(&policies), expected);
     }
 
     #[test]

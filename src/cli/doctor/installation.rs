@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::core::v1::{ContainerPort, Service};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::checks;
 use super::report::DoctorReport;
@@ -44,6 +45,13 @@ impl Installation {
         }
     }
 
+    /// The namespaces of the infrastructure that its arguments name; `None` if it does not write the webhook configuration.
+    pub(super) fn infrastructure(&self) -> Option<BTreeSet<String>> {
+        let arguments = arguments(self.deployment()?);
+        let writes = has(&arguments, "--manage-webhook");
+        writes.then(|| values(&arguments, "--infrastructure-namespace"))
+    }
+
     /// The service account of its Pods.
     pub(super) fn account(&self) -> Option<&str> {
         let template = &self.deployment()?.spec.as_ref()?.template;
@@ -59,6 +67,12 @@ fn labels(deployment: &Deployment) -> Option<&Labels> {
 /// Looks at the Deployment of the gate and what protects it. `service` is its namespace and name.
 pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut DoctorReport) {
     let (namespace, name) = service;
+    let spec = found.service.as_ref().and_then(|it| it.spec.as_ref());
+    if let Some(spec) = spec.filter(|it| it.type_.as_deref() == Some("ExternalName")) {
+        let host = spec.external_name.as_deref().unwrap_or_default();
+        let about = format!("the Service `{namespace}/{name}` leads to `{host}`");
+        return report.find(&checks::GATE_MISSING, [about]);
+    }
     let Some(deployment) = found.deployment() else {
         let about = match &found.service {
             Some(_) => {
@@ -96,12 +110,16 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
     let blocking = blocking.map(|name| format!("PodDisruptionBudget `{namespace}/{name}`"));
     report.find_any(&checks::DRAINS_BLOCKED, blocking.collect());
 
-    let mut networks = found.networks.iter();
     let template = deployment.spec.as_ref().map(|it| &it.template);
     let pods = template.and_then(|it| it.spec.as_ref());
     // No NetworkPolicy is about Pods in the network of their node.
     let in_pod_network = pods.is_none_or(|it| it.host_network != Some(true));
-    let is_limited = in_pod_network && networks.any(|network| limits(network, labels));
+    let ports = webhook_ports(found.service.as_ref(), deployment);
+    let networks = found.networks.iter();
+    let networks: Vec<_> = networks.filter(|it| is_of(it, labels)).collect();
+    // What any of them allows is allowed.
+    let is_open = networks.iter().any(|network| is_open(network, &ports));
+    let is_limited = in_pod_network && !networks.is_empty() && !is_open;
     if !is_limited && !has(&arguments(deployment), "--client-ca") {
         let about = format!(
             "no NetworkPolicy of `{namespace}` limits who reaches its Pods, and it asks for no client certificate"
@@ -159,22 +177,54 @@ fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
 
 /// Whether a budget lets no Pod of so many go.
 fn blocks(budget: &PodDisruptionBudget, replicas: i32) -> bool {
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
     let Some(spec) = &budget.spec else {
         return false;
     };
-    let is = |text: &str, percent: &str| text.trim() == percent;
+    let percent = |text: &str| text.trim().strip_suffix('%')?.parse::<i64>().ok();
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(IntOrString::Int(most)), _) => *most <= 0,
-        (Some(IntOrString::String(most)), _) => is(most, "0%"),
+        (Some(IntOrString::String(most)), _) => percent(most) == Some(0),
         (None, Some(IntOrString::Int(least))) => *least >= replicas,
-        (None, Some(IntOrString::String(least))) => is(least, "100%"),
+        // Rounded up: 67 % of three replicas are all three.
+        (None, Some(IntOrString::String(least))) => {
+            let replicas = i64::from(replicas);
+            percent(least).is_some_and(|it| it.saturating_mul(replicas) > (replicas - 1) * 100)
+        }
         (None, None) => false,
     }
 }
 
-/// Whether a network policy lets only some peers reach these Pods.
-fn limits(network: &NetworkPolicy, labels: &Labels) -> bool {
+/// The ports of the Pods that the Service leads to; none if the Pods do not name them.
+fn webhook_ports<'d>(
+    service: Option<&Service>,
+    deployment: &'d Deployment,
+) -> Vec<&'d ContainerPort> {
+    let spec = service.and_then(|it| it.spec.as_ref());
+    let ports = spec.and_then(|it| it.ports.as_ref()).into_iter().flatten();
+    let targets: Vec<_> = ports
+        .map(|port| {
+            let same = IntOrString::Int(port.port);
+            port.target_port.clone().unwrap_or(same)
+        })
+        .collect();
+    let pods = deployment.spec.as_ref();
+    let pods = pods.and_then(|it| it.template.spec.as_ref());
+    let containers = pods.into_iter().flat_map(|it| &it.containers);
+    let ports = containers.flat_map(|it| it.ports.iter().flatten());
+    ports
+        .filter(|port| targets.iter().any(|target| is_named(port, target)))
+        .collect()
+}
+
+fn is_named(port: &ContainerPort, name: &IntOrString) -> bool {
+    match name {
+        IntOrString::Int(number) => port.container_port == *number,
+        IntOrString::String(name) => port.name.as_ref() == Some(name),
+    }
+}
+
+/// Whether a network policy is about who reaches these Pods.
+fn is_of(network: &NetworkPolicy, labels: &Labels) -> bool {
     let Some(spec) = &network.spec else {
         return false;
     };
@@ -182,19 +232,49 @@ fn limits(network: &NetworkPolicy, labels: &Labels) -> bool {
     // Without a list, a policy is about what comes in.
     let is_of_ingress = spec.policy_types.is_none() || types.any(|it| it == "Ingress");
     let selected = spec.pod_selector.as_ref();
-    let is_of_gate = selected.is_none_or(|it| selects(it, labels));
-    let mut rules = spec.ingress.iter().flatten();
-    let is_open = rules.any(|rule| match rule.from.as_deref() {
+    is_of_ingress && selected.is_none_or(|it| selects(it, labels))
+}
+
+/// Whether a network policy lets every Pod reach one of these ports.
+fn is_open(network: &NetworkPolicy, ports: &[&ContainerPort]) -> bool {
+    let rules = network
+        .spec
+        .iter()
+        .flat_map(|it| it.ingress.iter().flatten());
+    let mut rules = rules.filter(|rule| match rule.ports.as_deref() {
         None | Some([]) => true,
-        Some(peers) => peers.iter().any(|peer| {
-            let block = peer.ip_block.as_ref();
-            block.is_some_and(|block| {
-                let is_all = matches!(block.cidr.as_str(), "0.0.0.0/0" | "::/0");
-                is_all && block.except.as_deref().is_none_or(<[_]>::is_empty)
-            })
-        }),
+        Some(allowed) => allowed.iter().any(|it| includes(it, ports)),
     });
-    is_of_ingress && is_of_gate && !is_open
+    rules.any(|rule| match rule.from.as_deref() {
+        None | Some([]) => true,
+        Some(peers) => peers.iter().any(is_everybody),
+    })
+}
+
+/// Whether a rule's port is one of these, or may be while these are not known.
+fn includes(allowed: &NetworkPolicyPort, ports: &[&ContainerPort]) -> bool {
+    let Some(first) = &allowed.port else {
+        return true;
+    };
+    ports.is_empty()
+        || ports.iter().any(|port| match (first, allowed.end_port) {
+            (IntOrString::Int(first), Some(last)) => (*first..=last).contains(&port.container_port),
+            _ => is_named(port, first),
+        })
+}
+
+/// Whether a peer is every address, or Pods of every namespace, whose authors choose their labels.
+fn is_everybody(peer: &NetworkPolicyPeer) -> bool {
+    let every_address = peer.ip_block.as_ref().is_some_and(|block| {
+        let is_all = matches!(block.cidr.as_str(), "0.0.0.0/0" | "::/0");
+        is_all && block.except.as_deref().is_none_or(<[_]>::is_empty)
+    });
+    let namespaces = peer.namespace_selector.as_ref();
+    let every_namespace = namespaces.is_some_and(|it| {
+        let labels = it.match_labels.as_ref().is_none_or(BTreeMap::is_empty);
+        labels && it.match_expressions.as_deref().is_none_or(<[_]>::is_empty)
+    });
+    every_address || every_namespace
 }
 
 #[cfg(test)]
@@ -253,7 +333,29 @@ mod tests {
     #[test]
     fn each_hole_in_the_installation_is_found() {
         type Change = fn(&mut [Value; 4]);
-        let holes: [(&str, Change); 10] = [
+        let holes: [(&str, Change); 17] = [
+            ("gate-missing", |[service, ..]| {
+                service["spec"]["type"] = json!("ExternalName");
+                service["spec"]["externalName"] = json!("evil.example");
+            }),
+            ("drains-blocked", |[_, _, it, _]| {
+                it["spec"] = json!({"minAvailable": "67%", "selector": it["spec"]["selector"]});
+            }),
+            ("drains-blocked", |[_, _, it, _]| {
+                it["spec"] = json!({"minAvailable": "100%", "selector": it["spec"]["selector"]});
+            }),
+            ("port-open", |[.., it]| {
+                it["spec"]["ingress"][0]["from"] = json!([{"namespaceSelector": {}}]);
+            }),
+            ("port-open", |[.., it]| {
+                it["spec"]["ingress"][0]["from"] = json!([{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "x"}}}]);
+            }),
+            ("port-open", |[.., it]| {
+                it["spec"]["ingress"][1] = json!({"ports": [{"port": 1, "endPort": 65535}]});
+            }),
+            ("port-open", |[.., it]| {
+                it["spec"]["ingress"][1] = json!({"ports": [{"protocol": "TCP"}]});
+            }),
             ("port-open", |[_, it, ..]| {
                 it["spec"]["template"]["spec"]["hostNetwork"] = json!(true)
             }),
@@ -309,6 +411,64 @@ mod tests {
         let audited = found.audited();
         assert!(!audited.everywhere);
         assert_eq!(Vec::from_iter(audited.namespaces), ["lab", "play"]);
+    }
+
+    #[test]
+    fn a_second_network_policy_that_lets_everybody_in_opens_the_port() {
+        let objects = installed();
+        let [service, deployment, _, network] = &objects;
+        let mut open = network.clone();
+        open["spec"]["ingress"] = json!([{}]);
+        let found = |second: &Value| {
+            let networks = [network, second].map(|it| serde_json::from_value(it.clone()).unwrap());
+            let found = Installation {
+                service: serde_json::from_value(service.clone()).unwrap(),
+                deployments: vec![serde_json::from_value(deployment.clone()).unwrap()],
+                networks: networks.into(),
+                ..Installation::default()
+            };
+            let mut report = DoctorReport::new();
+            check(&found, ("promotion-gate", "promotion-gate"), &mut report);
+            let findings = report.findings().iter();
+            findings.map(|finding| finding.id).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&open), ["port-open"]);
+        open["spec"]["podSelector"] = json!({"matchLabels": {"app": "x"}});
+        assert_eq!(found(&open), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_rule_for_the_probes_alone_does_not_open_the_port() {
+        let found = found(|[.., network]| {
+            network["spec"]["ingress"][1] = json!({"ports": [{"port": "probes"}]});
+        });
+        assert_eq!(found, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_budget_that_lets_one_replica_go_does_not_block_drains() {
+        let found = found(|[_, _, budget, _]| {
+            budget["spec"] = json!({"minAvailable": "66%", "selector": budget["spec"]["selector"]});
+        });
+        assert_eq!(found, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn namespaces_of_the_infrastructure_are_known_where_the_gate_writes_the_webhook() {
+        let of = |arguments: Value| {
+            let mut objects = installed();
+            objects[1]["spec"]["template"]["spec"]["containers"][0]["args"] = arguments;
+            let [service, deployment, ..] = objects;
+            let found = Installation {
+                service: serde_json::from_value(service).unwrap(),
+                deployments: vec![serde_json::from_value(deployment).unwrap()],
+                ..Installation::default()
+            };
+            found.infrastructure().map(Vec::from_iter)
+        };
+        assert_eq!(of(json!(["serve"])), None);
+        let written = ["--manage-webhook=x", "--infrastructure-namespace=cilium"];
+        assert_eq!(of(json!(written)), Some(vec!["cilium".to_owned()]));
     }
 
     #[test]

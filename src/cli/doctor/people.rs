@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use promotion_gate_core::gate::World;
 
 use super::checks::{self, Check, Severity};
-use super::guards;
+use super::guards::{self, ACCOUNT};
 use super::report::DoctorReport;
 use super::rights::{Holder, Right, Rights};
-use crate::api::Kind;
+use super::served;
+use crate::api::{Kind, definitions};
 use crate::snapshot::api_resource;
 
 const CHANGE: &[&str] = &["update", "patch", "delete", "deletecollection"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+const PUT: &[&str] = &["create", "update", "patch"];
 const EDIT: &[&str] = &["update", "patch"];
 const DELETE: &[&str] = &["delete", "deletecollection"];
 const CREATE: &[&str] = &["create"];
@@ -22,14 +24,28 @@ const CONNECT: &[&str] = &["create", "get"];
 const IMPERSONATE: &[&str] = &["impersonate"];
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const CERTIFICATES: &str = "certificates.k8s.io";
+const REGISTRATION: &str = "apiregistration.k8s.io";
 const GUARDS: &[&str] = &[
     "validatingadmissionpolicies",
     "validatingadmissionpolicybindings",
 ];
+/// What changes the objects of others before they are judged and stored.
+const MUTATING: &[&str] = &[
+    "mutatingwebhookconfigurations",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+/// Who signs the certificates that clients of the API server have; `approve` is also given for every signer of a domain.
+const SIGNERS: [&str; 2] = ["kubernetes.io/kube-apiserver-client", "kubernetes.io/*"];
+const PODS: &[&str] = &["pods", "replicationcontrollers"];
 const OF_APPS: &[&str] = &["daemonsets", "deployments", "replicasets", "statefulsets"];
+const OF_BATCH: &[&str] = &["cronjobs", "jobs"];
 const EPHEMERAL_CONTAINERS: &[&str] = &["pods/ephemeralcontainers"];
 /// The namespace of the accounts of Kubernetes' controllers.
 const OF_CONTROLLERS: &str = "kube-system";
+/// The group of the service accounts of a namespace, before its name.
+const ACCOUNTS_OF: &str = "system:serviceaccounts:";
 /// Users as whom parts of Kubernetes itself act, and the group that no authorizer refuses.
 const OF_KUBERNETES: [&str; 4] = [
     "system:apiserver",
@@ -43,7 +59,28 @@ const TABLE: &[Row] = &[
     Row {
         check: &checks::MAY_CHANGE_GUARDS,
         counts: always,
-        grants: &[grant(CHANGE, ADMISSION, GUARDS, Over::Guards)],
+        grants: &[
+            grant(CHANGE, ADMISSION, GUARDS, Over::Guards),
+            grant(CHANGE, REGISTRATION, &["apiservices"], Over::BuiltInApis),
+        ],
+    },
+    Row {
+        check: &checks::MAY_CHANGE_DEFINITIONS,
+        counts: |place| !place.guards.0 || ungoverned(place),
+        grants: &[
+            grant(
+                CHANGE,
+                "apiextensions.k8s.io",
+                &["customresourcedefinitions"],
+                Over::Definitions,
+            ),
+            grant(CHANGE, REGISTRATION, &["apiservices"], Over::OwnApi),
+        ],
+    },
+    Row {
+        check: &checks::MAY_MUTATE,
+        counts: always,
+        grants: &[grant(WRITE, ADMISSION, MUTATING, Over::Cluster)],
     },
     Row {
         check: &checks::MAY_CHANGE_WEBHOOK,
@@ -82,6 +119,37 @@ const TABLE: &[Row] = &[
             grant(EDIT, "", EPHEMERAL_CONTAINERS, Over::InGateNamespace),
             grant(READ, "", &["secrets"], Over::InGateNamespace),
             grant(CHANGE, "", &["secrets"], Over::InGateNamespace),
+            grant(
+                DELETE,
+                "",
+                &["pods", "serviceaccounts"],
+                Over::InGateNamespace,
+            ),
+            grant(WRITE, "", &["resourcequotas"], Over::InGateNamespace),
+            grant(
+                WRITE,
+                "coordination.k8s.io",
+                &["leases"],
+                Over::InGateNamespace,
+            ),
+            grant(
+                WRITE,
+                "discovery.k8s.io",
+                &["endpointslices"],
+                Over::InGateNamespace,
+            ),
+            grant(
+                WRITE,
+                "networking.k8s.io",
+                &["networkpolicies"],
+                Over::InGateNamespace,
+            ),
+            grant(
+                CHANGE,
+                RBAC,
+                &["roles", "rolebindings"],
+                Over::InGateNamespace,
+            ),
             grant(DELETE, "", &["namespaces"], Over::GateNamespace),
             grant(CONNECT, "", &["nodes/proxy"], Over::Cluster),
         ],
@@ -111,18 +179,29 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
+        check: &checks::MAY_GET_CERTIFICATES,
+        counts: always,
+        grants: &[grant(
+            &["approve"],
+            CERTIFICATES,
+            &["signers"],
+            Over::Signers,
+        )],
+    },
+    Row {
         check: &checks::MAY_RUN_EXEMPT,
         counts: always,
         grants: &[
+            grant(PUT, "", PODS, Over::ExemptOrTrusted),
+            grant(PUT, "apps", OF_APPS, Over::ExemptOrTrusted),
+            grant(PUT, "batch", OF_BATCH, Over::ExemptOrTrusted),
+            grant(EDIT, "", EPHEMERAL_CONTAINERS, Over::ExemptOrTrusted),
             grant(
-                CREATE,
+                CONNECT,
                 "",
-                &["pods", "replicationcontrollers"],
-                Over::Exempt,
+                &["pods/exec", "pods/attach"],
+                Over::ExemptOrTrusted,
             ),
-            grant(CREATE, "apps", OF_APPS, Over::Exempt),
-            grant(CREATE, "batch", &["cronjobs", "jobs"], Over::Exempt),
-            grant(EDIT, "", EPHEMERAL_CONTAINERS, Over::Exempt),
         ],
     },
     Row {
@@ -135,7 +214,13 @@ const TABLE: &[Row] = &[
                 &["clusterroles"],
                 Over::Cluster,
             ),
-            grant(&["escalate"], RBAC, &["roles"], Over::InGateNamespace),
+            grant(&["bind"], RBAC, &["clusterroles"], Over::ExemptOrTrusted),
+            grant(
+                &["escalate", "bind"],
+                RBAC,
+                &["roles"],
+                Over::ExemptOrTrusted,
+            ),
         ],
     },
 ];
@@ -169,6 +254,13 @@ enum Over {
     Cluster,
     Guards,
     WebhookConfiguration,
+    /// The definitions of the gate's resources.
+    Definitions,
+    /// Where the gate's resources are served.
+    OwnApi,
+    /// Where the resources of Kubernetes itself are served.
+    BuiltInApis,
+    Signers,
     /// The objects in the namespace of the gate that have the name of its Service.
     Gate,
     /// Every object in the namespace of the gate.
@@ -180,8 +272,8 @@ enum Over {
     TrustedAccounts,
     /// Every object in the namespaces of trusted accounts, except that of the gate, which has a check of its own.
     NamespacesOfAccounts,
-    /// Every object in the namespaces where a missing answer admits.
-    Exempt,
+    /// Every object in the namespaces where a missing answer admits, and in those of trusted accounts, which Pods there can use.
+    ExemptOrTrusted,
 }
 
 const fn grant(
@@ -219,6 +311,8 @@ pub(super) struct Place<'a> {
     /// Whether a policy selects namespaces by labels.
     pub(super) selects_by_label: bool,
     pub(super) guards: guards::InForce,
+    /// The user names of the service accounts that the guards let in.
+    pub(super) let_in: BTreeSet<String>,
 }
 
 /// Names who holds a right that weakens the gate, and is not known to decide.
@@ -308,6 +402,10 @@ impl Look<'_> {
             Over::Cluster => vec![Scope::all(None)],
             Over::Guards => vec![Scope::new(None, &guards::NAMES)],
             Over::WebhookConfiguration => vec![Scope::new(None, &[self.place.configuration])],
+            Over::Definitions => vec![Scope::new(None, &names_of_definitions())],
+            Over::OwnApi => vec![Scope::new(None, &[served::OWN])],
+            Over::BuiltInApis => vec![Scope::new(None, &served::BUILT_IN)],
+            Over::Signers => vec![Scope::new(None, &SIGNERS)],
             Over::Gate => vec![Scope::new(Some(namespace), &[gate])],
             Over::InGateNamespace => vec![Scope::all(Some(namespace))],
             Over::GateNamespace => vec![Scope::new(None, &[namespace])],
@@ -320,14 +418,22 @@ impl Look<'_> {
                 .filter(|(of_account, _)| *of_account != namespace)
                 .map(|(of_account, _)| Scope::all(Some(of_account)))
                 .collect(),
-            Over::Exempt => self
-                .place
-                .exempt
-                .iter()
-                .map(|it| Scope::all(Some(it)))
-                .collect(),
+            Over::ExemptOrTrusted => {
+                let trusted = accounts.map(|(namespace, _)| namespace.as_str());
+                let all: BTreeSet<_> = trusted.chain(self.place.exempt.iter().copied()).collect();
+                all.into_iter().map(|it| Scope::all(Some(it))).collect()
+            }
         }
     }
+}
+
+fn names_of_definitions() -> Vec<String> {
+    let definitions = definitions().unwrap_or_default();
+    let names = definitions.iter().filter_map(|definition| {
+        let name = definition.pointer("/metadata/name")?.as_str()?;
+        Some(name.to_owned())
+    });
+    names.collect()
 }
 
 impl Resources {
@@ -381,7 +487,12 @@ impl Place<'_> {
             Holder::ServiceAccount { namespace, name } => {
                 let user = format!("system:serviceaccount:{namespace}:{name}");
                 let is_the_gate = namespace == self.service.0 && name == self.account;
-                namespace == OF_CONTROLLERS || is_the_gate || governors.users.contains(&user)
+                namespace == OF_CONTROLLERS
+                    || is_the_gate
+                    || governors.users.contains(&user)
+                    || governors
+                        .groups
+                        .contains(&format!("{ACCOUNTS_OF}{namespace}"))
             }
         };
         let mut holders = holders;
@@ -401,29 +512,408 @@ struct Trusted {
 impl Trusted {
     fn of(place: &Place<'_>) -> Trusted {
         let world = place.world;
-        let mut users: Vec<_> = world.governors.users.iter().cloned().collect();
+        let governors = &world.governors;
+        let gate = format!("{ACCOUNT}{}:{}", place.service.0, place.account);
+        let mut users: BTreeSet<_> = governors.users.clone();
         users.extend(OF_KUBERNETES.map(str::to_owned));
-        let mut groups: Vec<_> = world.governors.groups.iter().cloned().collect();
-        groups.push("system:masters".to_owned());
-        let mut accounts = BTreeMap::from([(OF_CONTROLLERS.to_owned(), Vec::new())]);
-        let gate = (place.service.0.to_owned(), place.account.to_owned());
         let controllers = world.trusted_controllers.iter();
-        let of_controllers = controllers.filter_map(|controller| {
-            let account = controller.username.strip_prefix("system:serviceaccount:")?;
-            let (namespace, name) = account.split_once(':')?;
-            Some((namespace.to_owned(), name.to_owned()))
-        });
-        for (namespace, name) in of_controllers.chain([gate]) {
-            users.push(format!("system:serviceaccount:{namespace}:{name}"));
-            if namespace != OF_CONTROLLERS {
-                let names: &mut Vec<String> = accounts.entry(namespace).or_default();
-                names.push(name);
+        users.extend(controllers.map(|controller| controller.username.clone()));
+        users.extend(place.let_in.iter().cloned());
+        users.insert(gate);
+        let mut groups: Vec<_> = governors.groups.iter().cloned().collect();
+        groups.push("system:masters".to_owned());
+
+        let mut accounts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for user in &users {
+            let account = user.strip_prefix(ACCOUNT);
+            if let Some((namespace, name)) = account.and_then(|it| it.split_once(':')) {
+                let names = accounts.entry(namespace.to_owned()).or_default();
+                names.push(name.to_owned());
             }
         }
+        let of_groups = governors
+            .groups
+            .iter()
+            .filter_map(|it| it.strip_prefix(ACCOUNTS_OF));
+        for namespace in of_groups.chain([OF_CONTROLLERS]) {
+            accounts.insert(namespace.to_owned(), Vec::new());
+        }
         Trusted {
-            users,
+            users: users.into_iter().collect(),
             groups,
             accounts,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use promotion_gate_core::gate::{ControllerPreset, Governors, TrustedController};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A role, bound to somebody in a namespace or in the whole cluster.
+    fn bound(subject: &Value, namespace: Option<&str>, rules: &Value) -> Rights {
+        let role = json!({"metadata": {"name": "r"}, "rules": rules});
+        let binding = json!({
+            "metadata": {"name": "b", "namespace": namespace},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "r"},
+            "subjects": [subject],
+        });
+        let roles = vec![serde_json::from_value(role).unwrap()];
+        match namespace {
+            None => {
+                let binding = serde_json::from_value(binding).unwrap();
+                Rights::new(roles, vec![], vec![binding], vec![])
+            }
+            Some(_) => {
+                let binding = serde_json::from_value(binding).unwrap();
+                Rights::new(roles, vec![], vec![], vec![binding])
+            }
+        }
+    }
+
+    /// Governors are Gina, the service account of Flux and those of a namespace of Argo CD; a controller is trusted; the guards let
+    /// cert-manager in.
+    fn world() -> World {
+        World {
+            governors: Governors {
+                users: ["gina", "system:serviceaccount:flux-system:kustomize"]
+                    .map(str::to_owned)
+                    .into(),
+                groups: ["platform", "system:serviceaccounts:argocd"]
+                    .map(str::to_owned)
+                    .into(),
+            },
+            trusted_controllers: vec![TrustedController {
+                preset: ControllerPreset::Keda,
+                username: "system:serviceaccount:keda:keda".to_owned(),
+            }],
+            ..World::default()
+        }
+    }
+
+    fn found(rights: &Rights, world: &World, in_force: bool) -> Vec<&'static str> {
+        let place = Place {
+            service: ("gate", "gate"),
+            account: "gate",
+            configuration: "promotion-gate",
+            exempt: BTreeSet::from(["gate", "kube-system"]),
+            world,
+            selects_by_label: true,
+            guards: guards::InForce(in_force),
+            let_in: BTreeSet::from(["system:serviceaccount:cert-manager:cainjector".to_owned()]),
+        };
+        let mut report = DoctorReport::new();
+        check(rights, &place, &mut report);
+        report.findings().iter().map(|finding| finding.id).collect()
+    }
+
+    /// What is found of Eve, who has one right.
+    fn of_eve(namespace: Option<&str>, rule: &Value, in_force: bool) -> Vec<&'static str> {
+        let eve = json!({"kind": "User", "name": "eve"});
+        let rights = bound(&eve, namespace, &json!([rule]));
+        found(&rights, &world(), in_force)
+    }
+
+    fn rule(verb: &str, group: &str, resource: &str) -> Value {
+        json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+    }
+
+    #[test]
+    fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
+        let everywhere = None;
+        for (namespace, verb, group, resource, id) in [
+            // A governor's, a trusted controller's and cert-manager's account is used by what runs beside it, or by its token.
+            (
+                Some("flux-system"),
+                "create",
+                "",
+                "serviceaccounts/token",
+                "may-mint-tokens",
+            ),
+            (Some("flux-system"), "get", "", "secrets", "may-mint-tokens"),
+            (
+                Some("argocd"),
+                "create",
+                "",
+                "serviceaccounts/token",
+                "may-mint-tokens",
+            ),
+            (
+                Some("cert-manager"),
+                "create",
+                "",
+                "serviceaccounts/token",
+                "may-mint-tokens",
+            ),
+            (
+                Some("flux-system"),
+                "impersonate",
+                "",
+                "serviceaccounts",
+                "may-impersonate",
+            ),
+            (everywhere, "impersonate", "", "groups", "may-impersonate"),
+            (
+                Some("flux-system"),
+                "create",
+                "",
+                "pods",
+                "may-run-in-exempt-namespaces",
+            ),
+            (
+                Some("flux-system"),
+                "create",
+                "",
+                "pods/exec",
+                "may-run-in-exempt-namespaces",
+            ),
+            (
+                Some("keda"),
+                "patch",
+                "apps",
+                "deployments",
+                "may-run-in-exempt-namespaces",
+            ),
+            (
+                Some("kube-system"),
+                "patch",
+                "apps",
+                "daemonsets",
+                "may-run-in-exempt-namespaces",
+            ),
+            (
+                Some("kube-system"),
+                "update",
+                "",
+                "pods",
+                "may-run-in-exempt-namespaces",
+            ),
+            (
+                Some("kube-system"),
+                "get",
+                "",
+                "pods/attach",
+                "may-run-in-exempt-namespaces",
+            ),
+            // Certificates, what changes requests, and what is served.
+            (
+                everywhere,
+                "approve",
+                "certificates.k8s.io",
+                "signers",
+                "may-approve-certificates",
+            ),
+            (
+                everywhere,
+                "create",
+                ADMISSION,
+                "mutatingwebhookconfigurations",
+                "may-mutate-requests",
+            ),
+            (
+                everywhere,
+                "patch",
+                ADMISSION,
+                "mutatingadmissionpolicies",
+                "may-mutate-requests",
+            ),
+            (
+                everywhere,
+                "create",
+                ADMISSION,
+                "mutatingadmissionpolicybindings",
+                "may-mutate-requests",
+            ),
+            (
+                everywhere,
+                "patch",
+                ADMISSION,
+                "validatingadmissionpolicybindings",
+                "may-change-guards",
+            ),
+            (
+                everywhere,
+                "patch",
+                "apiregistration.k8s.io",
+                "apiservices",
+                "may-change-guards",
+            ),
+            (
+                Some("kube-system"),
+                "bind",
+                RBAC,
+                "clusterroles",
+                "may-grant-rights",
+            ),
+            (Some("gate"), "bind", RBAC, "roles", "may-grant-rights"),
+            (everywhere, "bind", RBAC, "clusterroles", "may-grant-rights"),
+            // What stops the gate.
+            (
+                Some("gate"),
+                "update",
+                "coordination.k8s.io",
+                "leases",
+                "may-change-gate",
+            ),
+            (Some("gate"), "delete", "", "pods", "may-change-gate"),
+            (
+                Some("gate"),
+                "delete",
+                "",
+                "serviceaccounts",
+                "may-change-gate",
+            ),
+            (
+                Some("gate"),
+                "create",
+                "",
+                "resourcequotas",
+                "may-change-gate",
+            ),
+            (
+                Some("gate"),
+                "create",
+                "discovery.k8s.io",
+                "endpointslices",
+                "may-change-gate",
+            ),
+            (
+                Some("gate"),
+                "create",
+                "networking.k8s.io",
+                "networkpolicies",
+                "may-change-gate",
+            ),
+            (
+                Some("gate"),
+                "delete",
+                RBAC,
+                "rolebindings",
+                "may-change-gate",
+            ),
+        ] {
+            let found = of_eve(namespace, &rule(verb, group, resource), true);
+            assert_eq!(found, [id], "{verb} {resource} in {namespace:?}");
+        }
+    }
+
+    #[test]
+    fn definitions_and_the_webhook_count_while_the_guards_are_not_in_force() {
+        for (group, resource, name, id) in [
+            (
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                "promotionpolicies.promotion-gate.dev",
+                "may-change-definitions",
+            ),
+            (
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                "releaserecords.promotion-gate.dev",
+                "may-change-definitions",
+            ),
+            (
+                "apiregistration.k8s.io",
+                "apiservices",
+                "v1alpha1.promotion-gate.dev",
+                "may-change-definitions",
+            ),
+            (
+                ADMISSION,
+                "validatingwebhookconfigurations",
+                "promotion-gate",
+                "may-change-webhook",
+            ),
+        ] {
+            let mut rule = rule("patch", group, resource);
+            rule["resourceNames"] = json!([name]);
+            assert_eq!(of_eve(None, &rule, false), [id], "{name}");
+            assert_eq!(of_eve(None, &rule, true), Vec::<&str>::new(), "{name}");
+        }
+    }
+
+    #[test]
+    fn rights_that_lead_nowhere_are_no_finding() {
+        for (namespace, verb, group, resource, name) in [
+            (Some("shop"), "create", "", "pods", None),
+            (Some("shop"), "create", "", "serviceaccounts/token", None),
+            (Some("kube-system"), "get", "", "pods", None),
+            (Some("kube-system"), "delete", "", "pods", None),
+            (Some("gate"), "create", "", "pods/eviction", None),
+            (
+                None,
+                "patch",
+                "certificates.k8s.io",
+                "certificatesigningrequests/approval",
+                None,
+            ),
+            (
+                None,
+                "approve",
+                "certificates.k8s.io",
+                "signers",
+                Some("kubernetes.io/kubelet-serving"),
+            ),
+            (
+                None,
+                "patch",
+                "apiregistration.k8s.io",
+                "apiservices",
+                Some("v1beta1.metrics.k8s.io"),
+            ),
+            (
+                None,
+                "create",
+                "apiregistration.k8s.io",
+                "apiservices",
+                None,
+            ),
+            (
+                None,
+                "patch",
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                Some("rollouts.argoproj.io"),
+            ),
+        ] {
+            let mut rule = rule(verb, group, resource);
+            if let Some(name) = name {
+                rule["resourceNames"] = json!([name]);
+            }
+            let found = of_eve(namespace, &rule, false);
+            assert_eq!(
+                found,
+                Vec::<&str>::new(),
+                "{verb} {resource} in {namespace:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn governors_controllers_of_kubernetes_and_the_gate_are_not_named() {
+        let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
+        let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+        for subject in [
+            json!({"kind": "User", "name": "gina"}),
+            json!({"kind": "Group", "name": "platform"}),
+            json!({"kind": "Group", "name": "system:masters"}),
+            json!({"kind": "User", "name": "system:kube-scheduler"}),
+            account("flux-system", "kustomize"),
+            account("argocd", "argocd-application-controller"),
+            account("kube-system", "daemon-set-controller"),
+            account("gate", "gate"),
+        ] {
+            let rights = bound(&subject, None, &everything);
+            assert_eq!(
+                found(&rights, &world(), true),
+                Vec::<&str>::new(),
+                "{subject}"
+            );
+        }
+        let stranger = bound(&account("flux-system", "default"), None, &everything);
+        assert_eq!(found(&stranger, &world(), true), ["administrators"]);
     }
 }

@@ -1,15 +1,17 @@
 //! Is the API server asked to ask the gate about everything, always?
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use x509_cert::der::Decode as _;
 
-use super::checks;
+use super::checks::{self, Check};
 use super::report::DoctorReport;
 
 /// The label that holds the namespace's name.
@@ -18,10 +20,12 @@ const VALIDATE: &str = "validate.promotion-gate.dev";
 const INFRASTRUCTURE: &str = "infrastructure.promotion-gate.dev";
 const SECONDS_TO_EXPIRY: i64 = 14 * 24 * 60 * 60;
 
-/// Compares the configuration of the cluster with the one that this version prints (`expected`).
+/// Compares the configuration of the cluster with the one that this version prints (`expected`). Which namespaces are of the
+/// infrastructure is not always known.
 pub(super) fn check(
     found: &[ValidatingWebhookConfiguration],
     expected: &Value,
+    knows_infrastructure: bool,
     now: Timestamp,
     report: &mut DoctorReport,
 ) {
@@ -33,27 +37,71 @@ pub(super) fn check(
         report.find(&checks::WEBHOOK_MISSING, [format!("`{VALIDATE}`")]);
         return;
     };
-    let Some(printed) = printed(expected, VALIDATE) else {
+    let (Some(printed_entry), Some(infrastructure)) = (
+        printed(expected, VALIDATE),
+        printed(expected, INFRASTRUCTURE),
+    ) else {
         return report.cannot_check("the webhook", "this version prints no such entry");
     };
     let policy = entry.failure_policy.as_deref().unwrap_or("Fail");
     // A gate that only records has `Ignore`, and that it only records is a finding of its own.
-    if policy != "Fail" && printed["failurePolicy"] != policy {
+    if policy != "Fail" && printed_entry["failurePolicy"] != policy {
         let about = format!("`{VALIDATE}`: `failurePolicy: {policy}`");
         report.find(&checks::WEBHOOK_FAILURE_POLICY, [about]);
     }
-    entry_as_printed(entry, printed, report);
+    for (check, about) in differences(entry, printed_entry, knows_infrastructure) {
+        report.find_any(check, about);
+    }
     if let Some(seconds @ ..5) = entry.timeout_seconds {
         let about = format!("`{VALIDATE}`: `timeoutSeconds: {seconds}`");
         report.find(&checks::WEBHOOK_TIMEOUT, [about]);
     }
-    if !entries().any(|entry| entry.name == INFRASTRUCTURE) {
-        report.find(
-            &checks::WEBHOOK_INFRASTRUCTURE,
-            [format!("`{INFRASTRUCTURE}`")],
-        );
-    }
+    let about = match entries().find(|entry| entry.name == INFRASTRUCTURE) {
+        Some(found) => {
+            let differences = differences(found, infrastructure, true).into_iter();
+            let differences = differences.flat_map(|(check, about)| {
+                about
+                    .into_iter()
+                    .map(move |it| format!("{}: {it}", check.id))
+            });
+            differences
+                .chain(unasked(entry, printed_entry, entries()))
+                .collect()
+        }
+        None => vec![format!("`{INFRASTRUCTURE}`")],
+    };
+    report.find_any(&checks::WEBHOOK_INFRASTRUCTURE, about);
     authorities(entry, now, report);
+}
+
+/// The namespaces that an entry leaves out as printed and no other entry names.
+fn unasked<'e>(
+    entry: &'e ValidatingWebhook,
+    printed: &Value,
+    others: impl Iterator<Item = &'e ValidatingWebhook>,
+) -> Vec<String> {
+    let asked: BTreeSet<_> = others.flat_map(|it| named(it, "In")).collect();
+    let as_printed = values(printed);
+    let left_out = named(entry, "NotIn");
+    let left_out = left_out.filter(|name| as_printed.contains(name) && !asked.contains(name));
+    left_out
+        .map(|name| format!("the namespace `{name}`"))
+        .collect()
+}
+
+/// The namespaces that the selector of a printed entry names.
+fn values(printed: &Value) -> Vec<&str> {
+    let values = printed.pointer("/namespaceSelector/matchExpressions/0/values");
+    let values = values.and_then(Value::as_array).into_iter().flatten();
+    values.filter_map(Value::as_str).collect()
+}
+
+/// The namespaces that the selector of an entry names with an operator.
+fn named<'e>(entry: &'e ValidatingWebhook, operator: &'e str) -> impl Iterator<Item = &'e str> {
+    let selector = entry.namespace_selector.iter();
+    let terms = selector.flat_map(|it| it.match_expressions.iter().flatten());
+    let terms = terms.filter(move |it| it.key == NAME_LABEL && it.operator == operator);
+    terms.flat_map(|it| it.values.iter().flatten().map(String::as_str))
 }
 
 fn printed<'v>(expected: &'v Value, name: &str) -> Option<&'v Value> {
@@ -63,18 +111,21 @@ fn printed<'v>(expected: &'v Value, name: &str) -> Option<&'v Value> {
         .find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
 }
 
-fn entry_as_printed(entry: &ValidatingWebhook, printed: &Value, report: &mut DoctorReport) {
+/// What an entry leads to another place, does not ask about, or leaves out.
+fn differences(
+    entry: &ValidatingWebhook,
+    printed: &Value,
+    knows_infrastructure: bool,
+) -> [(&'static Check, Vec<String>); 5] {
     let rules = printed.pointer("/rules").and_then(Value::as_array);
     let asked = rules.into_iter().flatten().flat_map(each_of_rule);
     let unasked = asked.filter(|asked| !is_asked(entry, asked));
     let unasked = unasked.map(|it| format!("{} of `{}` ({}/{})", it.3, it.2, shown(it.0), it.1));
-    report.find_any(&checks::WEBHOOK_RULES, unasked.collect());
 
-    let mut left_out = left_out(entry, printed);
+    let mut left_out = left_out(entry, printed, knows_infrastructure);
     let objects = entry.object_selector.as_ref();
     let objects = objects.filter(|it| it.match_labels.is_some() || it.match_expressions.is_some());
     left_out.extend(objects.map(|_| "objects, by an `objectSelector`".to_owned()));
-    report.find_any(&checks::WEBHOOK_SELECTOR, left_out);
 
     let known = printed.pointer("/matchConditions");
     let known = known.and_then(Value::as_array).into_iter().flatten();
@@ -84,12 +135,37 @@ fn entry_as_printed(entry: &ValidatingWebhook, printed: &Value, report: &mut Doc
     let conditions = entry.match_conditions.iter().flatten();
     let unknown = conditions.filter(|it| !known.contains(&words(&it.expression)));
     let unknown = unknown.map(|it| format!("`{}`: `{}`", it.name, it.expression));
-    report.find_any(&checks::WEBHOOK_CONDITIONS, unknown.collect());
 
-    if entry.match_policy.as_deref() == Some("Exact") {
-        let about = format!("`{}`", entry.name);
-        report.find(&checks::WEBHOOK_MATCH_POLICY, [about]);
+    let is_exact = entry.match_policy.as_deref() == Some("Exact");
+    let exact = is_exact.then(|| format!("`{}`", entry.name));
+    [
+        (&checks::WEBHOOK_ENDPOINT, elsewhere(entry, printed)),
+        (&checks::WEBHOOK_RULES, unasked.collect()),
+        (&checks::WEBHOOK_SELECTOR, left_out),
+        (&checks::WEBHOOK_CONDITIONS, unknown.collect()),
+        (&checks::WEBHOOK_MATCH_POLICY, exact.into_iter().collect()),
+    ]
+}
+
+/// Where an entry leads, if not to the gate.
+fn elsewhere(entry: &ValidatingWebhook, printed: &Value) -> Vec<String> {
+    let client = &entry.client_config;
+    let service = client.service.as_ref().map(|it| {
+        json!({
+            "namespace": it.namespace, "name": it.name, "path": it.path, "port": it.port.unwrap_or(443),
+        })
+    });
+    let expected = |field: &str| printed.pointer(&format!("/clientConfig/{field}"));
+    let url = client.url.as_deref();
+    if service.as_ref() == expected("service") && url == expected("url").and_then(Value::as_str) {
+        return Vec::new();
     }
+    let place = match (&service, url) {
+        (_, Some(url)) => format!("the address `{url}`"),
+        (Some(service), None) => format!("the Service `{service}`"),
+        (None, None) => "nothing".to_owned(),
+    };
+    vec![format!("`{}` leads to {place}", entry.name)]
 }
 
 fn shown(group: &str) -> &str {
@@ -149,10 +225,9 @@ fn is_asked(entry: &ValidatingWebhook, asked: &Asked<'_>) -> bool {
 }
 
 /// The namespaces that a selector leaves out and the printed one does not, or the selector as a whole.
-fn left_out(entry: &ValidatingWebhook, printed: &Value) -> Vec<String> {
-    let expected = printed.pointer("/namespaceSelector/matchExpressions/0/values");
-    let expected = expected.and_then(Value::as_array).into_iter().flatten();
-    let expected: Vec<_> = expected.filter_map(Value::as_str).collect();
+fn left_out(entry: &ValidatingWebhook, printed: &Value, knows_infrastructure: bool) -> Vec<String> {
+    let operator = printed.pointer("/namespaceSelector/matchExpressions/0/operator");
+    let expected = values(printed);
     let Some(selector) = &entry.namespace_selector else {
         return Vec::new();
     };
@@ -162,9 +237,16 @@ fn left_out(entry: &ValidatingWebhook, printed: &Value) -> Vec<String> {
     }
     for term in selector.match_expressions.iter().flatten() {
         let values = term.values.iter().flatten();
-        if term.key == NAME_LABEL && term.operator == "NotIn" {
-            let more = values.filter(|name| !expected.contains(&name.as_str()));
-            left_out.extend(more.map(|name| {
+        let is_as_printed = operator.is_some_and(|it| *it == *term.operator);
+        if term.key == NAME_LABEL && is_as_printed {
+            let mut more: Vec<_> = values.collect();
+            // Namespaces that only an entry with `In` lacks are found by `unasked`.
+            more.retain(|name| {
+                term.operator == "NotIn"
+                    && knows_infrastructure
+                    && !expected.contains(&name.as_str())
+            });
+            left_out.extend(more.into_iter().map(|name| {
                 format!("the namespace `{name}`, which the GateConfiguration does not name as infrastructure")
             }));
         } else {
@@ -224,10 +306,6 @@ fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorRep
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::json;
-
     use super::*;
     use crate::admission::{Audited, Endpoint, Registration};
 
@@ -262,7 +340,7 @@ mod tests {
         let found = serde_json::from_value(found).unwrap();
         let mut report = DoctorReport::new();
         let now = "2026-11-29T12:00:00Z".parse().unwrap();
-        check(&[found], expected, now, &mut report);
+        check(&[found], expected, true, now, &mut report);
         report.findings().iter().map(|finding| finding.id).collect()
     }
 
@@ -294,8 +372,38 @@ mod tests {
     #[test]
     fn each_hole_in_the_configuration_is_found() {
         type Change = fn(&mut Value);
-        let holes: [(&str, Change); 13] = [
+        let holes: [(&str, Change); 22] = [
             ("webhook-missing", |it| it["webhooks"] = json!([])),
+            ("webhook-endpoint", |it| {
+                it["webhooks"][0]["clientConfig"]["service"]["name"] = json!("evil");
+            }),
+            ("webhook-endpoint", |it| {
+                it["webhooks"][0]["clientConfig"]["service"]["namespace"] = json!("evil");
+            }),
+            ("webhook-endpoint", |it| {
+                it["webhooks"][0]["clientConfig"]["service"]["path"] = json!("/allow");
+            }),
+            ("webhook-endpoint", |it| {
+                it["webhooks"][0]["clientConfig"]["service"]["port"] = json!(8443);
+            }),
+            ("webhook-endpoint", |it| {
+                let client = &mut it["webhooks"][0]["clientConfig"];
+                client["url"] = json!("https://evil.example/validate");
+                client["service"] = Value::Null;
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                it["webhooks"][1]["clientConfig"]["service"]["name"] = json!("evil");
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                it["webhooks"][1]["rules"] = json!([]);
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                let values = &mut it["webhooks"][1]["namespaceSelector"]["matchExpressions"][0];
+                values["values"] = json!(["gate"]);
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                it["webhooks"][1]["objectSelector"] = json!({"matchLabels": {"gated": "yes"}});
+            }),
             ("webhook-failure-policy", |it| {
                 it["webhooks"][0]["failurePolicy"] = json!("Ignore");
             }),
@@ -341,6 +449,47 @@ mod tests {
     }
 
     #[test]
+    fn a_url_is_the_gates_only_if_it_is_the_one_that_is_given() {
+        let registration = |url: &str| Registration {
+            endpoint: Endpoint::Url(url.to_owned()),
+            ca_bundle: None,
+            infrastructure: BTreeSet::from(["gate".to_owned(), "kube-system".to_owned()]),
+            audited: Audited::default(),
+        };
+        let expected = registration("https://gate.example/validate")
+            .configuration()
+            .unwrap();
+        let found = |url: &'static str| {
+            found_of(&expected, |it| {
+                it["webhooks"][0]["clientConfig"] = json!({"url": url, "caBundle": printed()["webhooks"][0]["clientConfig"]["caBundle"]});
+            })
+        };
+        assert_eq!(found("https://gate.example/validate"), Vec::<&str>::new());
+        assert_eq!(found("https://evil.example/validate"), ["webhook-endpoint"]);
+    }
+
+    #[test]
+    fn namespaces_that_are_left_out_count_only_where_the_infrastructure_is_known() {
+        let expected = printed();
+        let mut found = expected.clone();
+        for (entry, names) in [
+            (0, json!(["cilium", "gate", "kube-system"])),
+            (1, json!(["cilium", "gate", "kube-system"])),
+        ] {
+            let selector = &mut found["webhooks"][entry]["namespaceSelector"];
+            selector["matchExpressions"][0]["values"] = names;
+        }
+        let found = [serde_json::from_value(found).unwrap()];
+        let now = "2026-11-29T12:00:00Z".parse().unwrap();
+        for (known, ids) in [(true, vec!["webhook-selector"]), (false, vec![])] {
+            let mut report = DoctorReport::new();
+            check(&found, &expected, known, now, &mut report);
+            let found: Vec<_> = report.findings().iter().map(|it| it.id).collect();
+            assert_eq!(found, ids);
+        }
+    }
+
+    #[test]
     fn a_star_asks_about_everything_and_a_narrower_scope_does_not() {
         let every = |scope: &'static str| {
             found(move |it| {
@@ -366,6 +515,7 @@ mod tests {
             check(
                 std::slice::from_ref(&entry),
                 &expected,
+                true,
                 now.parse().unwrap(),
                 &mut report,
             );
