@@ -305,7 +305,15 @@ fn the_guards_name_the_gates_service_account() {
     );
     let pod = &of_kind("Deployment")[0]["spec"]["template"]["spec"];
     assert_eq!(pod["serviceAccountName"], text("name"));
-    for guard in of_kind("ValidatingAdmissionPolicy") {
+    let mut guards = of_kind("ValidatingAdmissionPolicy");
+    let by_account = ["promotion-gate-configuration", "promotion-gate-records"];
+    guards.retain(|guard| {
+        by_account
+            .iter()
+            .any(|name| guard["metadata"]["name"] == *name)
+    });
+    assert_eq!(guards.len(), by_account.len());
+    for guard in guards {
         assert!(
             guard.to_string().contains(&format!("\\\"{user}\\\"")),
             "{guard}"
