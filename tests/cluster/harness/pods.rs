@@ -225,7 +225,10 @@ impl Node {
         }
         let kubeconfig = self.plane.kubeconfig(name, &token.ok());
         let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
-        let args = args.iter().map(|arg| match arg.as_str().unwrap() {
+        let args = args.iter().map(|arg| arg.as_str().unwrap());
+        // The addresses of a Pod are not those of this machine.
+        let args = args.filter(|arg| !arg.contains("address="));
+        let args = args.map(|arg| match arg {
             "--config=/configuration/gate.yaml" => "--config=gate.yaml",
             other => other,
         });
