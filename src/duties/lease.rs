@@ -21,6 +21,8 @@ use crate::config::host_name;
 const NAME: &str = "promotion-gate";
 /// How long a Lease lasts that is not renewed.
 const DURATION: Duration = Duration::from_secs(15);
+/// The longest duration that is believed of a Lease, whoever wrote it.
+const MAXIMUM_DURATION: Duration = Duration::from_secs(60);
 /// How much earlier its holder gives up.
 const MARGIN: Duration = Duration::from_secs(5);
 /// How often it is renewed or looked at.
@@ -34,6 +36,8 @@ pub struct Lease {
     identity: String,
     /// Until when this process holds it.
     held_until: watch::Sender<Option<Instant>>,
+    /// Until when it is left to others.
+    left_until: watch::Sender<Option<Instant>>,
 }
 
 /// A Lease of somebody, and since when it was seen unchanged.
@@ -52,6 +56,7 @@ impl Lease {
             api: Api::namespaced(cluster.client(), cluster.namespace()),
             identity: format!("{}_{}", host_name(), hex::encode(random)),
             held_until: watch::Sender::new(None),
+            left_until: watch::Sender::new(None),
         }
     }
 
@@ -130,6 +135,12 @@ impl Lease {
         let _ = timeout(PATIENCE, release).await;
     }
 
+    /// Gives the Lease back, and leaves it to other replicas for some time.
+    pub fn leave_for(&self, time: Duration) {
+        self.left_until.send_replace(Some(Instant::now() + time));
+        self.held_until.send_replace(None);
+    }
+
     async fn attempt(&self, observed: &mut Observed, began: Instant) -> kube::Result<()> {
         let lease = self.api.get_opt(NAME).await?;
         let mine = lease.as_ref().and_then(holder) == Some(&self.identity);
@@ -137,9 +148,13 @@ impl Lease {
             None => true,
             Some(lease) => holder(lease).is_none_or(str::is_empty) || observed.is_over(lease),
         };
-        if !mine && !is_free {
+        let is_left = self.left_until.borrow().is_some_and(|until| began < until);
+        if is_left || !mine && !is_free {
             self.held_until.send_replace(None);
-            return Ok(());
+            return match mine {
+                true => self.write(lease, None).await,
+                false => Ok(()),
+            };
         }
         match self.write(lease, Some(&self.identity)).await {
             Ok(()) => {
@@ -212,7 +227,8 @@ impl Observed {
             .as_ref()
             .and_then(|spec| spec.lease_duration_seconds);
         let written = written.and_then(|seconds| u64::try_from(seconds).ok());
-        let duration = written.map_or(DURATION, Duration::from_secs).max(DURATION);
+        let duration = written.map_or(DURATION, Duration::from_secs);
+        let duration = duration.clamp(DURATION, MAXIMUM_DURATION);
         self.since.elapsed() > duration
     }
 }
@@ -245,5 +261,21 @@ mod tests {
         assert!(!observed.is_over(&lease("2")));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(observed.is_over(&lease("2")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attack_a_lease_that_was_written_once_to_last_for_decades_ends_after_a_minute() {
+        let mut observed = Observed {
+            version: None,
+            since: Instant::now(),
+        };
+        let mut endless = lease("1");
+        endless.spec = Some(LeaseSpec {
+            lease_duration_seconds: Some(i32::MAX),
+            ..LeaseSpec::default()
+        });
+        assert!(!observed.is_over(&endless));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(observed.is_over(&endless));
     }
 }

@@ -32,6 +32,8 @@ const TICKS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 const AFTER_REPAIR: Duration = Duration::from_secs(5);
 /// How long this replica is ready before the configuration goes live: a Service does not lead to it at once.
 const READY_FOR: Duration = Duration::from_secs(3);
+/// How long a replica that is not ready keeps the Lease, and how long it then leaves it to others.
+const UNREADY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// The largest file with CAs.
 const MAXIMUM_BUNDLE: u64 = 1 << 20;
 
@@ -74,6 +76,7 @@ pub(crate) struct WebhookKeeper {
 #[derive(Default)]
 struct Memory {
     ready_since: Option<Instant>,
+    unready_since: Option<Instant>,
     /// What was wanted when the configuration was right, and what it was then.
     right: Option<(Value, Value)>,
 }
@@ -115,24 +118,31 @@ impl WebhookKeeper {
             tokio::select! {
                 () = lease.lost() => {}
                 never = watch => match never {},
-                never = self.keep_current(&changed, &is_ready) => match never {},
+                never = self.keep_current(&changed, &lease, &is_ready) => match never {},
             }
             self.problem.send_replace(None);
         }
     }
 
-    async fn keep_current(&self, changed: &Notify, is_ready: &impl Fn() -> bool) -> Infallible {
+    async fn keep_current(
+        &self,
+        changed: &Notify,
+        lease: &Lease,
+        is_ready: &impl Fn() -> bool,
+    ) -> Infallible {
         let mut memory = Memory::default();
         let mut bundle = match &self.bundle {
             BundleSource::SelfManaged(bundle) => Some(bundle.clone()),
             _ => None,
         };
         loop {
-            memory.ready_since = match (is_ready(), memory.ready_since) {
-                (true, None) => Some(Instant::now()),
-                (true, since) => since,
-                (false, _) => None,
-            };
+            let (is_ready, now) = (is_ready(), Instant::now());
+            memory.ready_since = is_ready.then(|| memory.ready_since.unwrap_or(now));
+            memory.unready_since = (!is_ready).then(|| memory.unready_since.unwrap_or(now));
+            if (memory.unready_since).is_some_and(|since| now.duration_since(since) >= UNREADY.0) {
+                tracing::warn!("this replica is not ready, and leaves the Lease to another one");
+                lease.leave_for(UNREADY.1);
+            }
             let looked = self.look(&mut memory).await;
             let is_right = matches!(looked, Ok(true));
             self.report(looked.err());
@@ -171,7 +181,10 @@ impl WebhookKeeper {
         let entries = webhooks(&live);
         let is_settled = (memory.ready_since).is_some_and(|since| since.elapsed() >= READY_FOR);
         let wanted = match is_settled {
-            true => wanted(&self.webhook, &entries, bundle)?,
+            true => {
+                let known = memory.right.as_ref().map(|(_, entries)| entries);
+                wanted(&self.webhook, [Some(&entries), known], bundle)?
+            }
             // What is live goes on with certificates that are right; another version of it waits for a replica that is ready.
             false => with_bundle(entries.clone(), bundle.as_deref()),
         };
@@ -281,8 +294,12 @@ fn webhooks(configuration: &DynamicObject) -> Value {
     entries.cloned().unwrap_or_else(|| json!([]))
 }
 
-/// The entries as they should be.
-fn wanted(webhook: &ManagedWebhook, live: &Value, bundle: Option<String>) -> Result<Value, String> {
+/// The entries as they should be. Where another program writes `caBundle`, it is taken from what is live, or from what was right before.
+fn wanted(
+    webhook: &ManagedWebhook,
+    live_and_known: [Option<&Value>; 2],
+    bundle: Option<String>,
+) -> Result<Value, String> {
     let registration = Registration {
         endpoint: webhook.endpoint.clone(),
         ca_bundle: bundle,
@@ -299,13 +316,14 @@ fn wanted(webhook: &ManagedWebhook, live: &Value, bundle: Option<String>) -> Res
         if registration.ca_bundle.is_some() {
             continue;
         }
-        let mut all = live.as_array().into_iter().flatten();
-        let same = all.find(|live| live["name"] == entry["name"]);
-        let same = same.unwrap_or(&Value::Null);
-        match same.pointer("/clientConfig/caBundle") {
+        let all = live_and_known.into_iter().flatten();
+        let all = all.flat_map(|entries| entries.as_array().into_iter().flatten());
+        let same: Vec<_> = all.filter(|it| it["name"] == entry["name"]).collect();
+        let mut bundles = (same.iter()).filter_map(|it| it.pointer("/clientConfig/caBundle"));
+        match bundles.next() {
             Some(bundle) => set_bundle(entry, bundle),
             // Nobody can be verified before another program has written the CA. What denied before goes on to deny.
-            None if same["failurePolicy"] != "Fail" => {
+            None if same.iter().all(|it| it["failurePolicy"] != "Fail") => {
                 entry["failurePolicy"] = json!("Ignore");
             }
             None => {}
@@ -383,7 +401,7 @@ mod tests {
     }
 
     fn wanted_of(live: &Value, bundle: Option<&str>) -> Value {
-        wanted(&webhook(), live, bundle.map(str::to_owned)).unwrap()
+        wanted(&webhook(), [Some(live), None], bundle.map(str::to_owned)).unwrap()
     }
 
     fn policies(entries: &Value) -> Vec<&str> {
@@ -430,9 +448,9 @@ mod tests {
             audited,
             ..webhook()
         };
-        let first = wanted(&webhook, &json!([]), None).unwrap();
+        let first = wanted(&webhook, [None, None], None).unwrap();
         let injected = with_bundle(first, Some("Q0E="));
-        let live = wanted(&webhook, &injected, None).unwrap();
+        let live = wanted(&webhook, [Some(&injected), None], None).unwrap();
         assert_eq!(policies(&live), ["Ignore", "Ignore"]);
         let enforced = wanted_of(&live, None);
         assert_eq!(policies(&enforced), ["Fail", "Ignore"]);
@@ -445,6 +463,17 @@ mod tests {
         let client = live[0]["clientConfig"].as_object_mut().unwrap();
         client.remove("caBundle");
         assert_eq!(policies(&wanted_of(&live, None)), ["Fail", "Ignore"]);
+    }
+
+    #[test]
+    fn attack_an_entry_without_its_ca_that_admits_where_no_answer_comes_passes_for_a_first_one() {
+        let right = wanted_of(&json!([]), Some("Q0E="));
+        let first = wanted_of(&json!([]), None);
+        let put_right = wanted(&webhook(), [Some(&first), Some(&right)], None).unwrap();
+        assert_eq!(put_right, right);
+        let nothing = json!([]);
+        let put_right = wanted(&webhook(), [Some(&nothing), Some(&right)], None).unwrap();
+        assert_eq!(put_right, right);
     }
 
     #[test]

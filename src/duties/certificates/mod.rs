@@ -21,7 +21,7 @@ use super::{Lease, PATIENCE, webhook};
 use crate::cluster::{Cluster, cause, in_time};
 use crate::metrics::Metrics;
 
-use plan::{Authority, Certificates, KnownAuthorities, RenewalStep};
+use plan::{Authority, Certificates, KnownAuthorities, RenewalStep, ServerClock};
 
 pub(super) use plan::certificates;
 pub use plan::{CertificateSettings, Serving};
@@ -32,6 +32,9 @@ const TICKS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 const MAXIMUM_STEPS: usize = 4;
 /// From which difference on the clocks of this machine and of the API server are reported.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// How long a Secret is missing before a replica that does not hold the Lease writes it again, and before one that never read it makes
+/// other certificates than those that clients trust.
+const MISSING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 /// The type of the Secret.
 const TYPE: &str = "Opaque";
 
@@ -67,7 +70,19 @@ struct Memory {
     /// What it held when it could be read last.
     certificates: Option<Certificates>,
     known: KnownAuthorities,
-    warned_of_skew: bool,
+    /// Whether those that clients trusted at the start are among them.
+    knows_trusted: bool,
+    /// Since when the Secret is missing or empty.
+    missing_since: Option<Instant>,
+    clock: ServerClock,
+    warned_of_clock: bool,
+}
+
+impl Memory {
+    /// The time by the clock of the API server.
+    fn now(&self) -> Timestamp {
+        self.clock.time(Instant::now(), Timestamp::now())
+    }
 }
 
 impl SelfManaged {
@@ -109,9 +124,13 @@ impl SelfManaged {
         let keep = async {
             loop {
                 let problem = self.look(&mut memory, &lease).await.err();
-                let wait = match problem.is_some() || self.serving.borrow().is_none() {
+                let is_incomplete = problem.is_some()
+                    || memory.missing_since.is_some()
+                    || self.serving.borrow().is_none();
+                let overlap = self.secret.settings.overlap();
+                let wait = match is_incomplete {
                     true => TICKS.1,
-                    false => TICKS.0.min(self.overlap() / 4).max(TICKS.1 / 4),
+                    false => TICKS.0.min(overlap / 4).max(TICKS.1 / 4),
                 };
                 self.report(problem);
                 tokio::select! {
@@ -130,6 +149,9 @@ impl SelfManaged {
     async fn look(&self, memory: &mut Memory, lease: &Lease) -> Result<(), String> {
         let found = in_time(self.api().get_opt(&self.secret.name)).await;
         let found = found.map_err(|error| self.about(&error.why));
+        if found.is_ok() {
+            self.ask_api_server(memory).await;
+        }
         // Also without an answer, a certificate that was waited for may be served now.
         let done = match found {
             Err(why) => Err(why),
@@ -150,17 +172,21 @@ impl SelfManaged {
         lease: &Lease,
         empty: Option<Secret>,
     ) -> Result<(), String> {
-        let certificates = match &memory.certificates {
-            Some(_) if !lease.is_held() => return Ok(()),
-            Some(remembered) => {
-                self.metrics.alarms.raise(
-                    "certificates-deleted",
-                    &format!("somebody deleted the certificates in the {}; they are written again as they were", self.shown()),
-                );
-                remembered.clone()
-            }
+        if let Some(empty) = &empty {
+            self.check_type(empty)?;
+        }
+        let missing_since = *memory.missing_since.get_or_insert_with(Instant::now);
+        let missing_for = missing_since.elapsed();
+        let nothing_is_trusted = memory.knows_trusted && memory.known.is_empty();
+        let remembered = memory.certificates.clone();
+        let was_deleted = remembered.is_some();
+        let certificates = match remembered {
+            Some(_) if !lease.is_held() && missing_for < MISSING.0 => return Ok(()),
+            Some(remembered) => remembered,
+            // A replica that remembers them writes them again.
+            None if !nothing_is_trusted && missing_for < MISSING.1 => return Ok(()),
             None => {
-                let now = self.now(memory).await;
+                let now = self.ask_time(memory).await;
                 Certificates::new(now, &self.secret.settings)
                     .map_err(|error| format!("certificates cannot be made: {error}"))?
             }
@@ -174,6 +200,12 @@ impl SelfManaged {
             ..Secret::default()
         });
         if let Some(secret) = self.write(base, &certificates).await? {
+            if was_deleted {
+                self.metrics.alarms.raise(
+                    "certificates-deleted",
+                    &format!("somebody deleted the certificates in the {}; they are written again as they were", self.shown()),
+                );
+            }
             tracing::info!(secret = self.shown(), "certificates are made");
             self.take_over(memory, lease, secret).await?;
         }
@@ -187,24 +219,24 @@ impl SelfManaged {
         lease: &Lease,
         mut secret: Secret,
     ) -> Result<(), String> {
+        memory.missing_since = None;
         for _ in 0..MAXIMUM_STEPS {
             let certificates = self.read(&secret)?;
             let before = memory.certificates.replace(certificates.clone());
             if !lease.is_held() {
                 return Ok(());
             }
-            if before.is_some_and(|before| !certificates.share_authority_with(&before)) {
+            if before.is_some_and(|before| !before.hold_authorities_of(&certificates)) {
                 self.metrics.alarms.raise(
                     "certificate-authority-replaced",
-                    &format!("somebody replaced the CA in the {}: the API server will trust the new one, and the certificate that it issued is served after the overlap", self.shown()),
+                    &format!("somebody put a CA into the {}: the API server will trust it, and a certificate in the Secret that it issued is served after the overlap", self.shown()),
                 );
             }
             let settings = &self.secret.settings;
-            if certificates.next_step(Timestamp::now(), settings) == RenewalStep::Nothing {
+            if certificates.next_step(memory.now(), settings) == RenewalStep::Nothing {
                 return Ok(());
             }
-            // Clients compare validity with the clock of the API server.
-            let now = self.now(memory).await;
+            let now = self.ask_time(memory).await;
             let renewed = match certificates.next_step(now, settings) {
                 RenewalStep::Nothing => return Ok(()),
                 RenewalStep::NewAuthority => certificates.with_authority(now, settings),
@@ -222,27 +254,35 @@ impl SelfManaged {
             let renewed =
                 renewed.map_err(|error| format!("certificates cannot be renewed: {error}"))?;
             match self.write(secret, &renewed).await? {
-                Some(written) => secret = written,
+                Some(written) => {
+                    memory.certificates = Some(self.read(&written)?);
+                    secret = written;
+                }
                 // Somebody else changed it; it is read again.
                 None => return Ok(()),
             }
             tracing::info!(secret = self.shown(), "certificates are renewed");
         }
-        memory.certificates = Some(self.read(&secret)?);
         Ok(())
     }
 
     fn read(&self, secret: &Secret) -> Result<Certificates, String> {
         let shown = self.shown();
         let own = "delete it, so that the gate makes its own again, or name another one with `--certificates-secret`";
-        if let Some(other) = secret.type_.as_deref().filter(|it| *it != TYPE) {
-            return Err(format!(
-                "the {shown} was not made by the gate: its type is `{other}`; name another one with `--certificates-secret`, or use it as files (`--tls-cert`, `--tls-key`)"
-            ));
-        }
+        self.check_type(secret)?;
         let data = secret.data.clone().unwrap_or_default();
         Certificates::read(&data)
             .map_err(|why| format!("the {shown} cannot be used: {why}; restore it, or {own}"))
+    }
+
+    fn check_type(&self, secret: &Secret) -> Result<(), String> {
+        let shown = self.shown();
+        match secret.type_.as_deref().filter(|it| *it != TYPE) {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "the {shown} was not made by the gate: its type is `{other}`; name another one with `--certificates-secret`, or use it as files (`--tls-cert`, `--tls-key`)"
+            )),
+        }
     }
 
     /// Writes the Secret, if it is still as it was read. `None` if it is not.
@@ -251,7 +291,7 @@ impl SelfManaged {
         mut secret: Secret,
         certificates: &Certificates,
     ) -> Result<Option<Secret>, String> {
-        secret.data = Some(certificates.data());
+        certificates.write_into(secret.data.get_or_insert_default());
         let (api, how) = (self.api(), PostParams::default());
         let is_there = secret.metadata.resource_version.is_some();
         let written = match is_there {
@@ -273,14 +313,16 @@ impl SelfManaged {
         let Some(certificates) = &memory.certificates else {
             return;
         };
-        let (at, now, settings) = (Instant::now(), Timestamp::now(), &self.secret.settings);
-        memory.known.see(certificates, at);
-        let bundle = memory.known.bundle(certificates, at, now, settings);
-        self.bundle.send_if_modified(|known| {
-            let is_new = known.as_ref() != Some(&bundle);
-            *known = Some(bundle);
-            is_new
-        });
+        let (at, now, settings) = (Instant::now(), memory.now(), &self.secret.settings);
+        memory.known.see(certificates, at, settings);
+        if memory.knows_trusted {
+            let bundle = memory.known.bundle(certificates, at, now, settings);
+            self.bundle.send_if_modified(|known| {
+                let is_new = known.as_ref() != Some(&bundle);
+                *known = Some(bundle);
+                is_new
+            });
+        }
         if let Some(newest) = certificates.newest() {
             self.metrics
                 .show_certificate_expiration("ca", newest.until());
@@ -306,25 +348,48 @@ impl SelfManaged {
         Ok(bundles.iter().all(|bundle| authority.is_in(bundle)))
     }
 
-    /// The time by the clock of the API server; by this machine's if that is not known.
-    async fn now(&self, memory: &mut Memory) -> Timestamp {
-        let here = Timestamp::now();
-        let there = match self.cluster.time().await {
-            Ok(there) => there,
-            Err(why) => {
-                tracing::warn!(why, "the time of the API server is not known");
-                return here;
+    /// Asks which CAs clients trust, once, and for the time of the API server where that is due.
+    async fn ask_api_server(&self, memory: &mut Memory) {
+        let (at, settings) = (Instant::now(), &self.secret.settings);
+        // The keeper of the webhook configuration says why it cannot be read.
+        if !memory.knows_trusted
+            && let Ok(bundles) = webhook::bundles(&self.cluster, &self.secret.webhook).await
+        {
+            for bundle in bundles {
+                memory.known.see_trusted(&bundle, at, settings);
             }
+            memory.knows_trusted = true;
+        }
+        if memory.clock.is_old(at) {
+            self.ask_time(memory).await;
+        }
+    }
+
+    /// Asks for the time of the API server.
+    async fn ask_time(&self, memory: &mut Memory) -> Timestamp {
+        let told = match self.cluster.time().await {
+            Ok(there) => {
+                memory.clock.set(Instant::now(), there);
+                let skew = Timestamp::now().duration_since(there);
+                (skew.abs() > SKEW).then(|| {
+                    format!(
+                        "this machine's clock differs from it by {} s",
+                        skew.as_secs()
+                    )
+                })
+            }
+            Err(why) => Some(format!("it is not known: {why}")),
         };
-        let skew = here.duration_since(there);
-        if skew.abs() > SKEW && !memory.warned_of_skew {
-            memory.warned_of_skew = true;
+        if let Some(told) = told
+            && !memory.warned_of_clock
+        {
+            memory.warned_of_clock = true;
             tracing::warn!(
-                seconds = skew.as_secs(),
-                "the clock of this machine differs from that of the API server"
+                told,
+                "the time of the API server, by which certificates are made"
             );
         }
-        there
+        memory.now()
     }
 
     fn report(&self, problem: Option<String>) {
@@ -343,10 +408,6 @@ impl SelfManaged {
 
     fn api(&self) -> Api<Secret> {
         Api::namespaced(self.cluster.client(), &self.namespace)
-    }
-
-    fn overlap(&self) -> Duration {
-        Duration::try_from(self.secret.settings.overlap).unwrap_or_default()
     }
 
     fn about(&self, why: &str) -> String {

@@ -40,6 +40,10 @@ const CA_KEY: &str = "ca.key";
 const SERVING_CERTIFICATE: &str = "tls.crt";
 const SERVING_KEY: &str = "tls.key";
 
+/// How long a time of the API server is counted on from there.
+const MAXIMUM_CLOCK_AGE: Duration = Duration::from_secs(600);
+const FIELDS: [&str; 4] = [CA_CERTIFICATES, CA_KEY, SERVING_CERTIFICATE, SERVING_KEY];
+
 /// What certificates are made like.
 #[derive(Clone, Debug)]
 pub struct CertificateSettings {
@@ -106,6 +110,11 @@ pub enum RenewalStep {
 }
 
 impl CertificateSettings {
+    /// The overlap as a time to wait.
+    pub fn overlap(&self) -> Duration {
+        Duration::try_from(self.overlap).unwrap_or_default()
+    }
+
     /// Why these settings cannot be kept.
     pub fn problem(&self) -> Option<String> {
         let unusable = |name: &&String| ServerName::try_from(name.as_str()).is_err();
@@ -192,6 +201,12 @@ impl Certificates {
         let data = data.into_iter();
         data.map(|(field, text)| (field.to_owned(), ByteString(text.into_bytes())))
             .collect()
+    }
+
+    /// Puts them into the data of a Secret. Its other fields stay.
+    pub fn write_into(&self, data: &mut BTreeMap<String, ByteString>) {
+        data.retain(|field, _| !FIELDS.contains(&field.as_str()));
+        data.extend(self.data());
     }
 
     /// What has to be done next.
@@ -295,10 +310,10 @@ impl Certificates {
         kept
     }
 
-    /// Whether a CA is in both.
-    pub fn share_authority_with(&self, other: &Certificates) -> bool {
-        let mut authorities = self.authorities.iter();
-        authorities.any(|authority| other.authorities.contains(authority))
+    /// Whether every CA of the others is in these too.
+    pub fn hold_authorities_of(&self, other: &Certificates) -> bool {
+        let mut authorities = other.authorities.iter();
+        authorities.all(|authority| self.authorities.contains(authority))
     }
 
     /// The serving certificate.
@@ -457,7 +472,32 @@ impl fmt::Debug for Serving {
     }
 }
 
-/// The CAs that this process saw in the Secret.
+/// The clock of the API server, with which it compares validity: a time that it gave, counted on by this machine's monotonic clock.
+#[derive(Debug, Default)]
+pub struct ServerClock(Option<(Instant, Timestamp)>);
+
+impl ServerClock {
+    /// The API server gave this time at this instant.
+    pub fn set(&mut self, at: Instant, time: Timestamp) {
+        self.0 = Some((at, time));
+    }
+
+    /// Whether the API server has to be asked again.
+    pub fn is_old(&self, at: Instant) -> bool {
+        (self.0).is_none_or(|(asked, _)| at.duration_since(asked) >= MAXIMUM_CLOCK_AGE)
+    }
+
+    /// Its time at this instant; as long as that is not known, the time of this machine.
+    pub fn time(&self, at: Instant, here: Timestamp) -> Timestamp {
+        let Some((asked, time)) = self.0 else {
+            return here;
+        };
+        let since = SignedDuration::try_from(at.duration_since(asked));
+        later(time, since.unwrap_or_default())
+    }
+}
+
+/// The CAs that this process saw in the Secret, and those that clients trusted when it started.
 #[derive(Debug, Default)]
 pub struct KnownAuthorities(Vec<KnownAuthority>);
 
@@ -469,11 +509,39 @@ struct KnownAuthority {
 }
 
 impl KnownAuthorities {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Notes what the Secret holds at this time.
-    pub fn see(&mut self, certificates: &Certificates, at: Instant) {
-        for authority in &certificates.authorities {
+    pub fn see(
+        &mut self,
+        certificates: &Certificates,
+        at: Instant,
+        settings: &CertificateSettings,
+    ) {
+        self.see_all(&certificates.authorities, at, settings);
+    }
+
+    /// Notes the CAs (PEM) that clients trust at this time: another replica may serve a certificate of one of them.
+    pub fn see_trusted(&mut self, bundle: &[u8], at: Instant, settings: &CertificateSettings) {
+        let trusted = certificates(bundle).unwrap_or_default().into_iter();
+        let trusted = trusted.filter_map(Authority::read);
+        let trusted: Vec<_> = trusted.take(MAXIMUM_AUTHORITIES).collect();
+        self.see_all(&trusted, at, settings);
+    }
+
+    fn see_all(&mut self, authorities: &[Authority], at: Instant, settings: &CertificateSettings) {
+        for authority in authorities {
             match self.0.iter_mut().find(|it| it.authority == *authority) {
-                Some(known) => known.last_seen = at,
+                Some(known) => {
+                    if !known.is_trusted(at, settings) {
+                        // Clients have to learn of it again.
+                        known.first_seen = at;
+                    }
+                    known.last_seen = at;
+                }
                 None => self.0.push(KnownAuthority {
                     authority: authority.clone(),
                     first_seen: at,
@@ -495,10 +563,9 @@ impl KnownAuthorities {
         now: Timestamp,
         settings: &CertificateSettings,
     ) -> String {
-        let overlap = Duration::try_from(settings.overlap).unwrap_or_default();
         let lately = self.0.iter().filter(|known| {
             !certificates.authorities.contains(&known.authority)
-                && at.duration_since(known.last_seen) <= overlap * 2
+                && known.is_trusted(at, settings)
                 && now < known.authority.validity.until
         });
         let lately = lately.map(|known| &known.authority);
@@ -514,9 +581,15 @@ impl KnownAuthorities {
         at: Instant,
         settings: &CertificateSettings,
     ) -> bool {
-        let overlap = Duration::try_from(settings.overlap).unwrap_or_default();
         let known = self.0.iter().find(|it| it.authority == serving.issuer);
-        known.is_some_and(|known| at.duration_since(known.first_seen) >= overlap)
+        known.is_some_and(|known| at.duration_since(known.first_seen) >= settings.overlap())
+    }
+}
+
+impl KnownAuthority {
+    /// Whether clients still have to trust it.
+    fn is_trusted(&self, at: Instant, settings: &CertificateSettings) -> bool {
+        at.duration_since(self.last_seen) <= settings.overlap() * 2
     }
 }
 

@@ -61,17 +61,21 @@ impl World {
     }
 
     fn serve_at(&self, https: Address) -> Serving {
+        self.serve_by(&self.gate, https, "2s")
+    }
+
+    fn serve_by(&self, gate: &Gate, https: Address, overlap: &str) -> Serving {
+        let overlap = format!("--ca-overlap={overlap}");
         let url = format!("--webhook-url=https://{}/validate", self.https);
         let flags = [
             "--certificates-secret",
             SECRET,
             "--manage-webhook",
             WEBHOOK,
-            "--ca-overlap=2s",
+            &overlap,
             &url,
         ];
-        self.gate
-            .serve_without_files(&self.kubeconfig, https, &flags)
+        gate.serve_without_files(&self.kubeconfig, https, &flags)
     }
 
     fn create(&self, object: &Value) {
@@ -432,6 +436,113 @@ fn a_secret_replaced_by_somebody_with_a_ca_of_his_own_is_noticed_and_no_request_
         some_more();
     });
     assert_eq!(lost, Vec::<String>::new());
+}
+
+/// Who may write the Secret could have a second CA trusted for years, beside the one that is served.
+#[test]
+fn attack_a_ca_of_somebody_beside_the_gates_own_is_noticed_and_its_own_new_one_raises_no_alarm() {
+    let world = World::new();
+    let gate = world.serve();
+    gate.is_ready();
+    world.is_asked();
+    let count = |text: String| text.matches("BEGIN CERTIFICATE").count();
+    let take_away = json!([{"op": "remove", "path": "/data/ca.key"}]);
+    world.patch("secret", SECRET, "json", &take_away).ok();
+    until("there is a new CA", || {
+        (count(world.field("ca.crt")?) == 2).then_some(())
+    });
+    until("its certificate is served", || {
+        let newest = world.field("ca.crt")?;
+        let newest = newest
+            .split_inclusive("-----END CERTIFICATE-----\n")
+            .next()?;
+        is_verified(world.https, newest).then_some(())
+    });
+    let alarm = "alarms_total{reason=\"certificate-authority-replaced\"}";
+    let metrics = gate.says("/metrics", "promotion_gate_certificate_broken 0");
+    let counted = metrics.lines().filter(|line| line.contains(alarm));
+    assert!(
+        counted.clone().all(|line| line.ends_with(" 0")),
+        "{metrics}"
+    );
+    let own = &made_by_somebody(-1..700)[0];
+    let both = format!("{}{own}", world.field("ca.crt").unwrap());
+    let both = json!({"data": {"ca.crt": STANDARD.encode(both)}});
+    world.patch("secret", SECRET, "merge", &both).ok();
+    gate.says("/metrics", &format!("{alarm} 1"));
+    assert_eq!(count(world.field("ca.crt").unwrap()), 3);
+}
+
+#[test]
+fn a_replica_that_starts_while_the_secret_is_missing_leaves_it_to_one_that_remembers_it() {
+    let world = World::new();
+    let mut first = world.serve();
+    first.is_ready();
+    world.is_asked();
+    let second = world.serve_at(Address::free());
+    second.is_ready();
+    let authority = world.field("ca.crt").unwrap();
+    // Nobody can take the Lease over for a while.
+    first.stop();
+    let delete = ["delete", "secret", SECRET, "-n", NAMESPACE];
+    world.plane.kubectl(delete).ok();
+    let third = Address::free();
+    world.serve_at(third).is_ready();
+    assert_eq!(world.field("ca.crt").unwrap(), authority);
+}
+
+#[test]
+fn a_replica_that_starts_after_the_secret_was_replaced_goes_on_to_trust_what_the_others_serve() {
+    let world = World::new();
+    let mut gate = world.serve_by(&world.gate, world.https, "2m");
+    gate.is_ready();
+    world.is_asked();
+    let before = world.field("ca.crt").unwrap();
+    let own = made_by_somebody(-1..700);
+    let data = json!({"data": opaque(&own)["data"]});
+    world.patch("secret", SECRET, "merge", &data).ok();
+    until("both are trusted", || {
+        let bundle = world.bundle();
+        (bundle.contains(&before) && bundle.contains(&own[0])).then_some(())
+    });
+    gate.stop();
+    let gate = world.serve_by(&world.gate, world.https, "2m");
+    gate.says("/metrics", "promotion_gate_holds_lease 1");
+    gate.is_ready();
+    let ignore = json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]);
+    let kind = "validatingwebhookconfiguration";
+    world.patch(kind, WEBHOOK, "json", &ignore).ok();
+    until("the new replica keeps the configuration", || {
+        (world.entries()[0]["failurePolicy"] == "Fail").then_some(())
+    });
+    let bundle = world.bundle();
+    assert!(bundle.contains(&before) && bundle.contains(&own[0]));
+}
+
+#[test]
+fn a_replica_that_does_not_become_ready_leaves_the_webhook_configuration_to_one_that_is() {
+    let world = World::new();
+    let broken = Gate::configured(&json!({}));
+    broken.policy(
+        "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nspec: {isuer: x}\n",
+    );
+    let unready = world.serve_by(&broken, Address::free(), "2s");
+    unready.says("/metrics", "promotion_gate_holds_lease 1");
+    let gate = world.serve();
+    gate.is_ready();
+    world.is_asked();
+}
+
+#[test]
+fn an_empty_secret_of_another_type_is_not_filled_in() {
+    let world = World::new();
+    world.create(&secret("example.com/keys", &[]));
+    let gate = world.serve();
+    until("the gate is not ready and says why", || {
+        let (head, body) = gate.probes.http("GET", "/readyz", "", b"")?;
+        (head.contains("503") && body.contains("its type is `example.com/keys`")).then_some(())
+    });
+    assert_eq!(world.get("secret", SECRET).unwrap()["data"], Value::Null);
 }
 
 #[test]

@@ -323,23 +323,96 @@ fn cas_that_are_added_again_and_again_do_not_add_up() {
 #[tokio::test(start_paused = true)]
 async fn a_replaced_secret_is_served_only_after_clients_know_its_ca() {
     let (before, after) = (made(), made());
-    let overlap = Duration::try_from(settings().overlap).unwrap();
+    let overlap = settings().overlap();
     let mut known = KnownAuthorities::default();
-    known.see(&before, Instant::now());
-    known.see(&after, Instant::now());
+    known.see(&before, Instant::now(), &settings());
+    known.see(&after, Instant::now(), &settings());
     let bundle =
         |known: &KnownAuthorities| known.bundle(&after, Instant::now(), start(), &settings());
     let (old, new) = (before.newest().unwrap(), after.newest().unwrap());
     let served = after.serving().unwrap();
     assert!(!known.may_serve(served, Instant::now(), &settings()));
     tokio::time::advance(overlap).await;
-    known.see(&after, Instant::now());
+    known.see(&after, Instant::now(), &settings());
     assert!(known.may_serve(served, Instant::now(), &settings()));
     let told = bundle(&known);
     assert!(old.is_in(told.as_bytes()) && new.is_in(told.as_bytes()));
     tokio::time::advance(overlap + Duration::from_secs(1)).await;
     let told = bundle(&known);
     assert!(!old.is_in(told.as_bytes()) && new.is_in(told.as_bytes()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_comes_back_is_served_only_after_clients_know_it_again() {
+    let (first, second) = (made(), made());
+    let settings = settings();
+    let mut known = KnownAuthorities::default();
+    known.see(&first, Instant::now(), &settings);
+    let mut passed = Duration::ZERO;
+    while passed <= settings.overlap() * 2 {
+        tokio::time::advance(Duration::from_secs(30)).await;
+        passed += Duration::from_secs(30);
+        known.see(&second, Instant::now(), &settings);
+    }
+    // Its CA is not in `caBundle` any more.
+    let trusted = known.bundle(&second, Instant::now(), start(), &settings);
+    assert!(!first.newest().unwrap().is_in(trusted.as_bytes()));
+    known.see(&first, Instant::now(), &settings);
+    let served = first.serving().unwrap();
+    assert!(!known.may_serve(served, Instant::now(), &settings));
+    tokio::time::advance(settings.overlap()).await;
+    known.see(&first, Instant::now(), &settings);
+    assert!(known.may_serve(served, Instant::now(), &settings));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_trusted_when_a_replica_started_stays_trusted_for_twice_the_overlap() {
+    let (before, after) = (made(), made());
+    let settings = settings();
+    let old = before.newest().unwrap();
+    let mut known = KnownAuthorities::default();
+    assert!(known.is_empty());
+    known.see_trusted(b"nonsense", Instant::now(), &settings);
+    assert!(known.is_empty());
+    known.see_trusted(old.pem().as_bytes(), Instant::now(), &settings);
+    known.see(&after, Instant::now(), &settings);
+    let bundle = known.bundle(&after, Instant::now(), start(), &settings);
+    assert!(old.is_in(bundle.as_bytes()));
+    tokio::time::advance(settings.overlap() * 2 + Duration::from_secs(1)).await;
+    let bundle = known.bundle(&after, Instant::now(), start(), &settings);
+    assert!(!old.is_in(bundle.as_bytes()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_of_this_machine_that_is_wrong_or_jumps_moves_no_renewal() {
+    let mut clock = ServerClock::default();
+    assert!(clock.is_old(Instant::now()));
+    assert_eq!(clock.time(Instant::now(), days(1)), days(1));
+    clock.set(Instant::now(), days(60));
+    assert!(!clock.is_old(Instant::now()));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    for slow_or_fast in [start(), days(400)] {
+        let time = clock.time(Instant::now(), slow_or_fast);
+        assert_eq!(time, days(60) + SignedDuration::from_secs(60));
+        assert_ne!(made().next_step(time, &settings()), RenewalStep::Nothing);
+    }
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(clock.is_old(Instant::now()));
+}
+
+#[test]
+fn foreign_fields_of_a_secret_stay_when_certificates_are_written() {
+    let (before, after) = (made(), made());
+    let mut data = before.data();
+    data.insert("note".to_owned(), ByteString(b"ours".to_vec()));
+    let without_key = Certificates {
+        ca_key: None,
+        ..after.clone()
+    };
+    without_key.write_into(&mut data);
+    assert!(Certificates::read(&data).unwrap() == without_key);
+    assert_eq!(data.remove("note"), Some(ByteString(b"ours".to_vec())));
+    assert_eq!(data, without_key.data());
 }
 
 #[test]
