@@ -310,6 +310,48 @@ fn the_namespace_of_the_gate_is_not_deleted_while_a_missing_answer_denies() {
 }
 
 #[test]
+fn webhooks_that_kubectl_applied_before_stay_once_the_field_is_given_up_as_the_page_says() {
+    let plane = plane(&[GINA]);
+    let apply = ["apply", "-f", "-"];
+    plane
+        .kubectl_as(User::Admin, apply, &governed_by(GINA))
+        .ok();
+    guard(&plane);
+    let by_gina = |args: &[&str]| run_as(&plane, GINA, args, "");
+    let whole = format!("{DEPLOY}/webhook.yaml");
+    let empty = format!("{DEPLOY}/manifests/webhook.yaml");
+    let kind = "validatingwebhookconfiguration";
+    by_gina(&["apply", "--server-side", "-f", &whole]).ok();
+    let said = until("the guard is there", || {
+        let dry = ["apply", "--server-side", "--dry-run=server", "-f", &empty];
+        let ran = by_gina(&dry);
+        (!ran.is_ok()).then_some(ran.stderr)
+    });
+    assert!(said.contains("take all `webhooks` away"), "{said}");
+    let page = include_str!("../../deploy/README.md");
+    let patch = page.split("--patch='{\"metadata\"").nth(1).unwrap();
+    let patch = format!("{{\"metadata\"{}", patch.split('\'').next().unwrap());
+    by_gina(&[
+        "patch",
+        kind,
+        "promotion-gate",
+        "--type=merge",
+        "-p",
+        &patch,
+    ])
+    .ok();
+    by_gina(&["apply", "--server-side", "-f", &empty]).ok();
+    let names = [
+        "get",
+        kind,
+        "promotion-gate",
+        "-o",
+        "jsonpath={.webhooks[*].name}",
+    ];
+    assert_eq!(by_gina(&names).ok().split_whitespace().count(), 2);
+}
+
+#[test]
 fn only_the_gate_writes_release_records_and_status() {
     let plane = plane(&[GINA, GATE, COLLECTOR]);
     guard(&plane);
