@@ -74,6 +74,8 @@ impl Installed {
 
     /// Installs the chart as `docs/install.md` says, and waits until it denies. Nothing is done where it is installed.
     pub fn install(&self) {
+        // A scenario that failed may have left them held.
+        self.pods.resume();
         if self.kubectl(["get", WEBHOOK]).is_ok() {
             return;
         }
