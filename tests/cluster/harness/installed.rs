@@ -104,6 +104,12 @@ impl Installed {
         self.apply(Person::Grace, &configuration).ok();
         self.apply(Person::Grace, &self.policy(&[SHOP])).ok();
         self.denies();
+        until("what ran before is recorded", || {
+            let configuration = self.get(["gateconfiguration", NAMESPACE])?;
+            configuration
+                .pointer("/status/recordBaseline/at")
+                .map(|_| ())
+        });
     }
 
     /// A policy that requires signed images in these namespaces.
