@@ -92,6 +92,14 @@ fn agreed(by: &str) -> Attached {
     word(by, "approved", 5, json!({}))
 }
 
+/// A signature that is not later than the review, however long a test runs.
+fn release() -> Attached {
+    Attached {
+        at: Some(at(-60)),
+        ..Attached::by("release")
+    }
+}
+
 /// `ada` wrote the change.
 fn provenance() -> Attached {
     Attached {
@@ -178,12 +186,7 @@ impl Case {
 
     /// The same with other statements about emergency changes.
     fn with(statements: Vec<Attached>) -> Case {
-        // However long a test runs, the signature is not later than the review.
-        let release = Attached {
-            at: Some(at(-60)),
-            ..Attached::by("release")
-        };
-        let mut attached = vec![release, provenance()];
+        let mut attached = vec![release(), provenance()];
         attached.extend(statements);
         Case {
             spec: json!({
@@ -814,14 +817,14 @@ fn a_revoked_digest_is_refused_in_an_emergency_too() {
 #[test]
 fn one_declaration_has_to_be_about_every_image_that_needs_it() {
     let mut case = Case::new();
-    case.second = Some(vec![Attached::by("release"), provenance()]);
+    case.second = Some(vec![release(), provenance()]);
     case.denied(
         "emergency-elsewhere",
         "it is not about registry.example/app@",
     );
     // A second declaration for the second image is another one.
     let other = vec![
-        Attached::by("release"),
+        release(),
         provenance(),
         declared("ben@example.com", json!({})),
         agreed("cleo@example.com"),

@@ -29,9 +29,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use meter::Work;
+use meter::metered;
 #[cfg(test)]
 pub(crate) use meter::{MAXIMUM_OF_JUDGEMENT, SPENT};
-use meter::metered;
 use pattern::Pattern;
 use time::CelTime;
 use value::{Size, from_json, refuse_json, to_json};

@@ -463,11 +463,6 @@ fn recovered(cluster: &Cluster) {
     installed.is_rolled_out();
     installed.denies();
     assert!(installed.get([BOUND_GUARD]).is_some());
-    until("the object that came in is found", || {
-        let list = "promotion-gate record list --unrecorded --namespace shop";
-        let listed = installed.shell(Person::Grace, list);
-        listed.stdout.contains("hotfix").then_some(())
-    });
     let adopt = "promotion-gate record adopt --all-namespaces";
     let adopted = installed.shell(Person::Grace, adopt).ok();
     assert!(adopted.contains("0 are left"), "{adopted}");
