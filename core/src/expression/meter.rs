@@ -34,7 +34,8 @@ const MAXIMUM_WORK: u64 = 500_000;
 
 /// The most work of the evaluations that belong together, such as those of one expression over all statements of an image.
 const MAXIMUM_TOGETHER: u64 = 4 * MAXIMUM_WORK;
-/// The most work of all evaluations of one judgement of a change: about one second on one core.
+/// The most work of all evaluations of policies that enforce, in one judgement of a change: about one second on one core. The other
+/// policies may take as much again.
 pub(crate) const MAXIMUM_OF_JUDGEMENT: u64 = 20 * MAXIMUM_WORK;
 /// Bytes of JSON that are read for one unit of work.
 const BYTES_OF_ONE: usize = 64;

@@ -5,7 +5,7 @@ mod image_review;
 use std::sync::Arc;
 
 use super::coverage::{OF_COVERAGE, PolicyFindings, uncovered};
-use super::effort::evaluations;
+use super::effort::WorkShares;
 use super::emergency::Waivers;
 use super::evidence::Evidence;
 use super::finding::{Finding, ImageTarget, Judgement, Outcome, Target};
@@ -16,7 +16,6 @@ use super::rules::{ApprovalListing, Requirement, Scope, WorkloadCheck};
 use super::snapshot::{Certainty, Governing, Ungoverned};
 use super::verdict::{PolicyVerdict, Verdict};
 use super::world::EvidenceToKeep;
-use crate::expression::Work;
 use crate::reason::{Reason, reasons};
 use image_review::{ImageUnderReview, PolicyEntry, finding_of, skip_for};
 
@@ -66,7 +65,7 @@ pub fn engine_reasons() -> Vec<Reason> {
 /// Each policy gives its own decision, with at least one finding for each image of the workload. Missing knowledge denies, and
 /// so does a case for which no rule is written.
 pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'_>) -> Verdict {
-    let work = Work::share_of(evaluations(promotion, evidence, governing));
+    let work = WorkShares::new(promotion, evidence, governing);
     // 1. Every requirement of every policy, for every image and for the object as a whole: nothing is left unjudged.
     let images: Vec<_> = promotion
         .images()
@@ -273,7 +272,7 @@ fn findings_for_workload(
     promotion: &Promotion,
     governing: &Governing<'_>,
     policy: &Policy,
-    work: &Work,
+    work: &WorkShares,
 ) -> Vec<Finding> {
     let change = &promotion.change;
     let unreadable = change.unreadable.iter().map(|unreadable| {
@@ -285,7 +284,7 @@ fn findings_for_workload(
         promotion,
         policy,
         world: governing.world,
-        work: work.clone(),
+        work: work.of(policy),
     };
     let requirements = policy.requirements.iter().enumerate();
     let required = requirements.filter_map(|(index, named)| {

@@ -105,10 +105,7 @@ fn check_platforms(
     let matched: Vec<_> = index
         .manifests
         .iter()
-        .filter(|manifest| match &policy.platforms {
-            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(manifest)),
-            None => true,
-        })
+        .filter(|manifest| policy.matches_platform(manifest))
         .collect();
     let worst = matched
         .iter()

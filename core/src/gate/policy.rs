@@ -11,7 +11,7 @@ use super::glob::Glob;
 use super::image::ImageReference;
 use super::injected::InjectedImages;
 use super::pattern::ImagePattern;
-use super::platform::PlatformPattern;
+use super::platform::{PlatformManifest, PlatformPattern};
 use super::promotion::Change;
 use super::rules::Requirement;
 
@@ -169,6 +169,14 @@ impl Policy {
     pub fn matches_image(&self, image: &ImageReference) -> bool {
         match &self.images {
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(image)),
+            None => true,
+        }
+    }
+
+    /// Whether the platform of an index has to be evidenced where the index itself is not.
+    pub(super) fn matches_platform(&self, manifest: &PlatformManifest) -> bool {
+        match &self.platforms {
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(manifest)),
             None => true,
         }
     }

@@ -7,7 +7,7 @@ use super::{
     IMAGE_NOT_MATCHED, INJECTED, NOT_ABOUT_IMAGES, NOT_ASKED, NOT_FOR_THIS_CHANGE, RECORDED,
     REVOKED,
 };
-use crate::expression::Work;
+use crate::gate::effort::WorkShares;
 use crate::gate::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
 use crate::gate::finding::{Finding, ImageTarget, Judgement, Target};
 use crate::gate::platforms::instead_of_index;
@@ -91,7 +91,7 @@ pub(super) struct ImageUnderReview<'a> {
     /// Whether an injector added the image.
     pub(super) is_injected: bool,
     /// The work that each expression may take.
-    pub(super) work: Work,
+    pub(super) work: WorkShares,
     pub(super) target: Target,
     /// The subject of the image's evidence, if its digest is known.
     pub(super) subject: Option<Subject>,
@@ -115,7 +115,7 @@ impl<'a> ImageUnderReview<'a> {
             pin,
             records: None,
             is_injected: false,
-            work: Work::default(),
+            work: WorkShares::default(),
             target: Target::Image(Arc::new(ImageTarget {
                 field: image.field.clone(),
                 written: image.reference.as_written().to_owned(),
@@ -270,7 +270,7 @@ impl<'a> ImageUnderReview<'a> {
             evidence,
             last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
-            work: self.work.clone(),
+            work: self.work.of(entry.policy),
         }
     }
 

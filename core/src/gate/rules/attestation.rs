@@ -36,8 +36,9 @@ use crate::reason::{Reason, reasons};
 /// `predicate.critical != 1` is true of the text `"1"`: write what is expected with `==`, or `type(predicate.critical) == int` too.
 /// A predicate with more than 100,000 values, and an expression that takes too much work, make it undecided too. The newest
 /// statements are evaluated first; all of an image together may take four times the work of one. All expressions of a change
-/// together, over all its images, may take twenty times the work of one, in equal shares. Types that have a rule of their
-/// own are refused here: `provenance` and `approvals` know more about them than an expression can.
+/// together, over all its images, may take twenty times the work of one, in equal shares; policies that do not enforce
+/// share as much again among themselves. Types that have a rule of their own are refused here: `provenance` and `approvals` know
+/// more about them than an expression can.
 ///
 /// **Why**: every organisation has checks that no general rule knows: a test report, a licence review, a penetration test. A signed
 /// statement of the result makes the check a condition of the deployment.

@@ -379,6 +379,38 @@ fn the_largest_policy_over_the_largest_workload_ends_within_the_work_of_one_judg
 }
 
 #[test]
+fn a_policy_that_is_tried_out_takes_no_work_from_one_that_enforces() {
+    let policy = |enforcement: Enforcement, requirements: usize| {
+        let rule = "images.all(a, images.all(b, a.image + b.image != ''))";
+        let policy = policy(json!({"expression": {"rule": rule}}));
+        Policy {
+            enforcement,
+            requirements: vec![policy.requirements[0].clone(); requirements],
+            ..policy
+        }
+    };
+    let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX; 150]);
+    let of_first = |beside: Option<Policy>| {
+        let policies = [policy(Enforcement::Enforce, 1)].into_iter().chain(beside);
+        let snapshot = Snapshot {
+            policies: policies.collect(),
+            ..Snapshot::default()
+        };
+        let governing = snapshot.governing(&promotion.change);
+        let verdict = judge(&promotion, &Evidence::default(), &governing);
+        let findings = verdict.policies()[0].findings();
+        let own = findings.iter().find(|it| it.rule == "expression").unwrap();
+        own.outcome
+    };
+    assert_eq!(of_first(None), Outcome::Pass);
+    for tried in [Enforcement::Audit, Enforcement::Warn] {
+        assert_eq!(of_first(Some(policy(tried, 64))), Outcome::Pass);
+    }
+    let enforcing = policy(Enforcement::Enforce, 64);
+    assert_eq!(of_first(Some(enforcing)), Outcome::Undecided);
+}
+
+#[test]
 fn an_expression_is_compiled_when_its_policy_is_read_and_never_again() {
     COMPILED.set(0);
     let policy = policy(json!({"expression": {"rule": "workload.name.matches('^w')"}}));
