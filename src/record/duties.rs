@@ -24,6 +24,7 @@ use super::live::{LiveObject, live_objects, matches_namespace, shown, startable,
 use super::memory::{Memory, RecordName};
 use super::names::RecordSubject;
 use super::writing::MAXIMUM_RECORDS;
+use crate::admission::Audited;
 use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
 
 /// How often something urgent is looked for: deleted records, and what governors ask.
@@ -65,18 +66,21 @@ struct Comparison {
     first: bool,
     /// What governors asked to adopt.
     adoptions: Vec<Adoption>,
-    infrastructure: Vec<String>,
+    /// The namespaces in which what runs is adopted without a request of a governor; `*` is every namespace.
+    adopted_unasked: Vec<String>,
     /// How long an unused record is kept, in seconds.
     kept: i64,
     now: Timestamp,
 }
 
 impl ReleaseRecords {
-    /// Does the duties while this replica has them, until the process ends.
+    /// Does the duties while this replica has them, until the process ends. What runs where denials are only recorded (`audited`) is
+    /// adopted: while no replica answers, the API server admits there without asking.
     pub async fn duties(
         self: Arc<ReleaseRecords>,
         has_duties: impl Fn() -> bool + Send,
         snapshot: impl Fn() -> Arc<Snapshot> + Send,
+        audited: Audited,
     ) {
         let (mut compared, mut adopted) = (None::<Instant>, Vec::new());
         let mut unrecorded = CountedUnderLease::new(&self.metrics.unrecorded);
@@ -98,7 +102,7 @@ impl ReleaseRecords {
             if !first && !is_due && waiting == adopted {
                 continue;
             }
-            let comparison = self.comparison(&snapshot(), &state);
+            let comparison = self.comparison(&snapshot(), &state, &audited);
             match self.compare(&comparison).await {
                 Ok(()) => {
                     compared = Some(Instant::now());
@@ -115,18 +119,20 @@ impl ReleaseRecords {
         }
     }
 
-    fn comparison(&self, snapshot: &Snapshot, state: &GateState) -> Comparison {
+    fn comparison(&self, snapshot: &Snapshot, state: &GateState, audited: &Audited) -> Comparison {
         let now = Timestamp::now();
         let since = state.asked.map(|asked| now.duration_since(asked).as_secs());
         let infrastructure = snapshot.world.infrastructure_namespaces.iter();
         let own = ["kube-system", self.cluster.namespace()].map(str::to_owned);
+        let everywhere = audited.everywhere.then(|| "*".to_owned());
+        let audited = audited.namespaces.iter().cloned().chain(everywhere);
         let windows = snapshot.policies.iter();
         let windows = windows.map(|policy| policy.rollback_window.duration().as_secs());
         Comparison {
             first: since
                 .is_some_and(|since| state.baseline.is_none() || (0..=EVERYWHERE).contains(&since)),
             adoptions: state.waiting(),
-            infrastructure: infrastructure.cloned().chain(own).collect(),
+            adopted_unasked: infrastructure.cloned().chain(own).chain(audited).collect(),
             kept: windows.max().unwrap_or(KEPT).max(KEPT),
             now,
         }
@@ -168,7 +174,7 @@ impl ReleaseRecords {
             });
             comparison.first
                 || is_asked
-                || matches_namespace(&comparison.infrastructure, namespace.or(Some(gate)))
+                || matches_namespace(&comparison.adopted_unasked, namespace.or(Some(gate)))
         };
         let (adopted, left): (Vec<_>, Vec<_>) = missing
             .into_iter()

@@ -119,7 +119,9 @@ pub async fn serve(
     });
     let (kept, mut background) = match (cluster, &mut duties) {
         (Some(cluster), Some(duties)) => {
-            let (kept, tasks) = start_records(cluster, duties, &sources, &collector, &metrics);
+            let audited = options.audited.clone();
+            let (kept, tasks) =
+                start_records(cluster, duties, audited, &sources, &collector, &metrics);
             (Some(kept), tasks)
         }
         _ => (None, Vec::new()),
@@ -284,6 +286,7 @@ fn keep_read(
 fn start_records(
     cluster: &Cluster,
     duties: &mut Duties,
+    audited: Audited,
     sources: &Arc<Sources>,
     collector: &Arc<Collector>,
     metrics: &Arc<Metrics>,
@@ -302,7 +305,11 @@ fn start_records(
     duties.collect_authors(cluster.clone(), Arc::clone(sources), Arc::clone(&records));
     let (snapshots, lease) = (Arc::clone(sources), duties.lease());
     let compare = Arc::clone(&records);
-    let compare = compare.duties(move || lease.is_held(), move || snapshots.snapshot());
+    let compare = compare.duties(
+        move || lease.is_held(),
+        move || snapshots.snapshot(),
+        audited,
+    );
     tasks.push(tokio::spawn(compare));
     let (tags, lease) = (Arc::clone(&records), duties.lease());
     let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(collector));
