@@ -38,6 +38,8 @@ pub struct Lease {
     held_until: watch::Sender<Option<Instant>>,
     /// Until when it is left to others.
     left_until: watch::Sender<Option<Instant>>,
+    /// When another process was last seen to renew it.
+    renewed_elsewhere: watch::Sender<Option<Instant>>,
 }
 
 /// A Lease of somebody, and since when it was seen unchanged.
@@ -57,6 +59,7 @@ impl Lease {
             identity: format!("{}_{}", host_name(), hex::encode(random)),
             held_until: watch::Sender::new(None),
             left_until: watch::Sender::new(None),
+            renewed_elsewhere: watch::Sender::new(None),
         }
     }
 
@@ -65,6 +68,11 @@ impl Lease {
         self.held_until
             .borrow()
             .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// When another process was last seen to take or renew it.
+    pub fn renewed_elsewhere(&self) -> Option<Instant> {
+        *self.renewed_elsewhere.borrow()
     }
 
     /// Waits until this process holds it.
@@ -149,6 +157,9 @@ impl Lease {
             Some(lease) => holder(lease).is_none_or(str::is_empty) || observed.is_over(lease),
         };
         let is_left = self.left_until.borrow().is_some_and(|until| began < until);
+        if !mine && !is_free {
+            self.renewed_elsewhere.send_replace(Some(observed.since));
+        }
         if is_left || !mine && !is_free {
             self.held_until.send_replace(None);
             return match mine {

@@ -21,7 +21,9 @@ use super::{Lease, PATIENCE, webhook};
 use crate::cluster::{Cluster, cause, in_time};
 use crate::metrics::Metrics;
 
-use plan::{Authority, Certificates, KnownAuthorities, RenewalStep, ServerClock};
+use plan::{
+    Authority, Certificates, KnownAuthorities, RenewalStep, ReportedAuthorities, ServerClock,
+};
 
 pub(super) use plan::certificates;
 pub use plan::{CertificateSettings, Serving};
@@ -69,6 +71,7 @@ pub struct SelfManaged {
 struct Memory {
     /// What it held when it could be read last.
     certificates: Option<Certificates>,
+    reported: ReportedAuthorities,
     known: KnownAuthorities,
     /// Whether those that clients trusted at the start are among them.
     knows_trusted: bool,
@@ -222,11 +225,14 @@ impl SelfManaged {
         memory.missing_since = None;
         for _ in 0..MAXIMUM_STEPS {
             let certificates = self.read(&secret)?;
-            let before = memory.certificates.replace(certificates.clone());
-            if !lease.is_held() {
+            memory.certificates = Some(certificates.clone());
+            let (is_held, elsewhere) = (lease.is_held(), lease.renewed_elsewhere());
+            let at = Instant::now();
+            let is_added = (memory.reported).see(&certificates, at, is_held, elsewhere);
+            if !is_held {
                 return Ok(());
             }
-            if before.is_some_and(|before| !before.hold_authorities_of(&certificates)) {
+            if is_added {
                 self.metrics.alarms.raise(
                     "certificate-authority-replaced",
                     &format!("somebody put a CA into the {}: the API server will trust it, and a certificate in the Secret that it issued is served after the overlap", self.shown()),
@@ -255,7 +261,9 @@ impl SelfManaged {
                 renewed.map_err(|error| format!("certificates cannot be renewed: {error}"))?;
             match self.write(secret, &renewed).await? {
                 Some(written) => {
-                    memory.certificates = Some(self.read(&written)?);
+                    let renewed = self.read(&written)?;
+                    memory.reported.note(&renewed);
+                    memory.certificates = Some(renewed);
                     secret = written;
                 }
                 // Somebody else changed it; it is read again.

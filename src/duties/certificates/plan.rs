@@ -42,6 +42,8 @@ const SERVING_KEY: &str = "tls.key";
 
 /// How long a time of the API server is counted on from there.
 const MAXIMUM_CLOCK_AGE: Duration = Duration::from_secs(600);
+/// How long another replica has to hold the Lease after a CA appeared until it has certainly read the Secret.
+const REPORTED_AFTER: Duration = Duration::from_secs(45);
 const FIELDS: [&str; 4] = [CA_CERTIFICATES, CA_KEY, SERVING_CERTIFICATE, SERVING_KEY];
 
 /// What certificates are made like.
@@ -494,6 +496,50 @@ impl ServerClock {
         };
         let since = SignedDuration::try_from(at.duration_since(asked));
         later(time, since.unwrap_or_default())
+    }
+}
+
+/// The CAs in the Secret about which nothing has to be reported any more: a replica saw them appear while it held the Lease.
+#[derive(Debug, Default)]
+pub struct ReportedAuthorities {
+    /// What the Secret held then; at first, what it held when it was read first.
+    certificates: Option<Certificates>,
+    /// What it holds since without the Lease, and since when.
+    unreported: Option<(Certificates, Instant)>,
+}
+
+impl ReportedAuthorities {
+    /// Notes what the Secret holds at this time. Whether somebody added a CA, and this replica has to report it because it holds the
+    /// Lease. `renewed_elsewhere` is when another replica was last seen to renew the Lease.
+    pub fn see(
+        &mut self,
+        certificates: &Certificates,
+        at: Instant,
+        is_held: bool,
+        renewed_elsewhere: Option<Instant>,
+    ) -> bool {
+        let reported = self.certificates.as_ref();
+        let is_added = reported.is_some_and(|it| !it.hold_authorities_of(certificates));
+        if !is_added || is_held {
+            self.note(certificates);
+            return is_added;
+        }
+        match &self.unreported {
+            Some((unreported, since)) if unreported == certificates => {
+                // Another replica has held the Lease long enough to see it.
+                if renewed_elsewhere.is_some_and(|renewed| renewed >= *since + REPORTED_AFTER) {
+                    self.note(certificates);
+                }
+            }
+            _ => self.unreported = Some((certificates.clone(), at)),
+        }
+        false
+    }
+
+    /// Notes what this replica has written itself.
+    pub fn note(&mut self, certificates: &Certificates) {
+        self.certificates = Some(certificates.clone());
+        self.unreported = None;
     }
 }
 

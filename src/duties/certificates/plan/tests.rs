@@ -384,6 +384,46 @@ async fn what_clients_trusted_when_a_replica_started_stays_trusted_for_twice_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn attack_a_ca_that_is_added_while_no_replica_holds_the_lease_is_reported_by_the_next_holder()
+{
+    let before = made();
+    let after = before.with_authority(days(1), &settings()).unwrap();
+    let mut reported = ReportedAuthorities::default();
+    let mut see = |certificates: &Certificates, is_held: bool, renewed: Option<Instant>| {
+        reported.see(certificates, Instant::now(), is_held, renewed)
+    };
+    assert!(!see(&before, false, None), "what it finds at its start");
+    // The holder ended at once, without having read the Secret.
+    let ended = Some(Instant::now());
+    for _ in 0..4 {
+        assert!(!see(&after, false, ended));
+        tokio::time::advance(Duration::from_secs(30)).await;
+    }
+    assert!(see(&after, true, ended));
+    assert!(!see(&after, true, ended), "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_another_holder_saw_is_not_reported_again_by_the_one_after_it() {
+    let before = made();
+    let after = before.with_authority(days(1), &settings()).unwrap();
+    let mut reported = ReportedAuthorities::default();
+    let mut see = |certificates: &Certificates, is_held: bool| {
+        reported.see(certificates, Instant::now(), is_held, Some(Instant::now()))
+    };
+    assert!(!see(&before, false));
+    for _ in 0..3 {
+        assert!(!see(&after, false));
+        tokio::time::advance(Duration::from_secs(30)).await;
+    }
+    assert!(!see(&after, true));
+    // A CA that this replica made itself is not reported.
+    let renewed = after.with_authority(days(2), &settings()).unwrap();
+    reported.note(&renewed);
+    assert!(!reported.see(&renewed, Instant::now(), true, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_of_this_machine_that_is_wrong_or_jumps_moves_no_renewal() {
     let mut clock = ServerClock::default();
     assert!(clock.is_old(Instant::now()));
