@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use promotion_gate_core::gate::Age;
 use url::Url;
 
+use super::webhook_configuration::namespace;
 use super::world;
 use crate::admission::{Audited, Endpoint};
 use crate::cluster::Cluster;
@@ -73,7 +74,7 @@ pub(super) struct Args {
     #[arg(long)]
     audit_only: bool,
     /// A namespace in which every workload is admitted, as with `--audit-only`; may be given several times
-    #[arg(long = "audit-namespace", value_name = "NAMESPACE")]
+    #[arg(long = "audit-namespace", value_name = "NAMESPACE", value_parser = namespace)]
     audit_namespaces: Vec<String>,
     /// Format of log lines, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
@@ -138,6 +139,7 @@ struct RegisteredArgs {
     #[arg(
         long = "infrastructure-namespace",
         value_name = "NAMESPACE",
+        value_parser = namespace,
         requires = "manage_webhook"
     )]
     infrastructure_namespaces: Vec<String>,
@@ -374,6 +376,25 @@ mod tests {
         for name in ["", "/tls", "tls/", "a/b/c", "Tls"] {
             let flag = format!("--certificates-secret={name}");
             assert!(parsed(&[&flag, secret[1]]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_option_names_one_namespace_in_full() {
+        let webhook = [
+            "--certificates-secret=tls",
+            "--manage-webhook=promotion-gate",
+        ];
+        for option in ["--audit-namespace", "--infrastructure-namespace"] {
+            let with = |value: &str| {
+                let option = format!("{option}={value}");
+                parsed(&[&webhook[..], &[&*option]].concat())
+            };
+            assert!(with("lab").is_ok());
+            for value in ["", "lab,sandbox", "team-*"] {
+                let told = with(value).unwrap_err().to_string();
+                assert!(told.contains("once for each namespace"), "{value}: {told}");
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promotion_gate_core::gate::DnsLabel;
 
 use crate::admission::{Audited, Endpoint, Registration};
 
@@ -28,13 +29,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     /// A namespace that nodes or the gate need in order to start: no answer lets in there, as in kube-system and the gate's own
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     infrastructure_namespace: Vec<String>,
     /// For a gate with `serve --audit-only`: no answer lets in everywhere
     #[arg(long)]
     audit_only: bool,
     /// For a gate with `serve --audit-namespace`: no answer lets in there
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     audit_namespace: Vec<String>,
 }
 
@@ -55,6 +56,14 @@ pub(super) fn service(text: &str) -> Result<Service, String> {
             "expected a namespace and a name, such as `promotion-gate/promotion-gate`".to_owned(),
         ),
     }
+}
+
+/// The name of one namespace. A selector takes any other text too, and then matches no namespace.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let name = text.parse::<DnsLabel>().map(DnsLabel::into_string);
+    name.map_err(|_| {
+        "expected the name of one namespace, without wildcards; give the option once for each namespace".to_owned()
+    })
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -121,6 +130,18 @@ mod tests {
         }
         assert!(!printed.contains("inject-ca-from"), "{printed}");
         assert!(parsed::<Args>(&["--service=gate"]).is_err());
+    }
+
+    #[test]
+    fn a_value_that_names_no_single_namespace_is_refused() {
+        for option in ["--audit-namespace", "--infrastructure-namespace"] {
+            assert!(parsed::<Args>(&[&format!("{option}=lab")]).is_ok());
+            for value in ["", "lab,sandbox", "team-*", "Lab", "lab.sandbox", "-lab"] {
+                let refused = parsed::<Args>(&[&format!("{option}={value}")]).unwrap_err();
+                let told = refused.to_string();
+                assert!(told.contains("once for each namespace"), "{value}: {told}");
+            }
+        }
     }
 
     /// Of each entry: its name, `failurePolicy`, and the namespaces that its selector names.
