@@ -211,14 +211,8 @@ async fn write(
     let spec = object.data.get("spec").cloned().unwrap_or_default();
     for name in [base.clone(), format!("{base}-{unforeseen}")] {
         object.metadata.name = Some(name.clone());
-        let how = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        match api.create(&how, &object).await {
-            Ok(_) => return Ok(name),
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(error.to_string()),
+        if create(&api, kind, &object, &spec).await? {
+            return Ok(name);
         }
         let existing = api.get(&name).await.map_err(|error| error.to_string())?;
         if let Some(name) = renew(&api, &existing, &spec).await? {
@@ -234,6 +228,38 @@ async fn write(
     Err(format!(
         "resources about something else have the names `{base}` and `{base}-{unforeseen}`"
     ))
+}
+
+/// Creates a resource, unless its name is taken. An API server with an older definition of the resource drops the fields that it does
+/// not know: a closure would become a rejection, and a rejection of one emergency change one of the digest. So these are tried in a dry
+/// run before.
+async fn create(
+    api: &Api<DynamicObject>,
+    kind: &ApiResource,
+    object: &DynamicObject,
+    spec: &Value,
+) -> Result<bool, String> {
+    let is_tried = spec.get("emergency").is_some();
+    let nothing = Value::Null;
+    for dry_run in is_tried.then_some(true).into_iter().chain([false]) {
+        let how = PostParams {
+            dry_run,
+            field_manager: Some(MANAGER.to_owned()),
+        };
+        let stored = match api.create(&how, object).await {
+            Ok(stored) => stored,
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
+            Err(error) => return Err(error.to_string()),
+        };
+        if compared(stored.data.get("spec").unwrap_or(&nothing), spec) != Known::Same {
+            let plural = &kind.plural;
+            return Err(format!(
+                "the resource definition `{plural}.{}` in the cluster drops fields of it: apply `deploy/crds/{plural}.yaml` of this version",
+                kind.group
+            ));
+        }
+    }
+    Ok(true)
 }
 
 /// Lets a resource that keeps the same say the latest time. `None` for one that is about something else.
@@ -361,12 +387,13 @@ mod tests {
     use super::*;
 
     /// The rejections of an API server, by name. A request about one that is called `stuck` is never answered, and it can refuse those
-    /// that are called so.
+    /// that are called so. It does not know one of the fields.
     #[derive(Clone, Default)]
     struct ApiServer {
         stored: Arc<Mutex<BTreeMap<String, Value>>>,
         written: Arc<Notify>,
         refuses: Arc<AtomicBool>,
+        unknown_field: Arc<Mutex<&'static str>>,
     }
 
     impl ApiServer {
@@ -379,7 +406,13 @@ mod tests {
             self.stored.lock().unwrap().insert(name, resource.clone());
         }
 
-        fn answer(&self, method: &Method, path: &str, resource: Value) -> (u16, Value) {
+        fn answer(
+            &self,
+            method: &Method,
+            path: &str,
+            is_dry_run: bool,
+            resource: Value,
+        ) -> (u16, Value) {
             let (_, last) = path.rsplit_once('/').unwrap();
             let stored = self.stored.lock().unwrap();
             match (method, stored.get(last)) {
@@ -396,6 +429,7 @@ mod tests {
                     let status = json!({"status": "Failure", "reason": "AlreadyExists", "code": 409, "message": ""});
                     (409, status)
                 }
+                _ if is_dry_run => (201, resource),
                 _ => {
                     drop(stored);
                     self.store(&resource);
@@ -420,18 +454,26 @@ mod tests {
             Box::pin(async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
-                let resource: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let mut resource: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let unknown_field = *server.unknown_field.lock().unwrap();
+                let spec = resource.pointer_mut("/spec");
+                if let Some(fields) = spec.and_then(Value::as_object_mut) {
+                    fields.remove(unknown_field);
+                }
+                let query = parts.uri.query().unwrap_or_default();
+                let is_dry_run = query.contains("dryRun=All");
                 if resource["metadata"]["name"] == "stuck" {
                     std::future::pending::<()>().await;
                 }
                 let name = resource["metadata"]["name"].as_str().unwrap_or_default();
+                let path = parts.uri.path();
                 let refuses = server.refuses.load(Ordering::Relaxed) && name.starts_with("refused");
                 let (code, answer) = match refuses {
                     true => (
                         500,
                         json!({"status": "Failure", "reason": "InternalError", "code": 500, "message": ""}),
                     ),
-                    false => server.answer(&parts.method, parts.uri.path(), resource),
+                    false => server.answer(&parts.method, path, is_dry_run, resource),
                 };
                 let answer = Full::new(Bytes::from(answer.to_string()));
                 Ok(Response::builder().status(code).body(answer).unwrap())
@@ -468,6 +510,36 @@ mod tests {
         assert_eq!(server.stored.lock().unwrap().len(), 5);
         let (one, other) = (random().unwrap(), random().unwrap());
         assert!(one.len() == 32 && one != other);
+    }
+
+    #[tokio::test]
+    async fn a_closure_of_which_an_older_definition_drops_a_field_is_not_stored_as_something_else()
+    {
+        let server = ApiServer::default();
+        let cluster = server.cluster();
+        let mut closure = rejection("closed", "ada");
+        closure["spec"]["emergency"] = json!("sha256:e");
+        closure["spec"]["closure"] = json!(true);
+        for field in ["closure", "emergency"] {
+            *server.unknown_field.lock().unwrap() = field;
+            let why = write(&cluster, &kind(), &closure, "0a1b")
+                .await
+                .unwrap_err();
+            assert!(why.contains("`deploy/crds/rejections.yaml`"), "{why}");
+            assert!(server.stored.lock().unwrap().is_empty());
+        }
+        // Where no dry run comes before, what was stored is compared all the same.
+        *server.unknown_field.lock().unwrap() = "environment";
+        let ordinary = rejection("rejected", "ada");
+        let why = write(&cluster, &kind(), &ordinary, "0a1b")
+            .await
+            .unwrap_err();
+        assert!(why.contains("`rejections.promotion-gate.dev`"), "{why}");
+        *server.unknown_field.lock().unwrap() = "";
+        let written = write(&cluster, &kind(), &closure, "0a1b").await;
+        assert_eq!(written.as_deref(), Ok("closed"));
+        let stored = server.stored.lock().unwrap();
+        assert_eq!(stored["closed"]["spec"], closure["spec"]);
     }
 
     #[tokio::test]
