@@ -108,7 +108,8 @@ pub struct RejectionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub emergency: Option<String>,
-    /// Whether the person ended this emergency change early, instead of rejecting it. Nothing but its deletion lifts that.
+    /// Whether the person ended this emergency change early, instead of rejecting it. Nothing but its deletion lifts that. With
+    /// `namespace`, it counts in every namespace, under the policies that let this person end the emergency change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closure: Option<bool>,
     /// The name of the person in the people directory.

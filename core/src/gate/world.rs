@@ -96,7 +96,8 @@ pub struct KeptRejection {
     pub name: String,
     /// The environment that it is about.
     pub environment: String,
-    /// The only namespace that it is about; `None` for all.
+    /// The only namespace that it is about; `None` for all. A closure with a namespace counts wherever a policy lets the person end the
+    /// emergency change.
     pub namespace: Option<String>,
     /// The declaration of an emergency change that it is about; `None` for the digest in general.
     pub emergency: Option<Digest>,
@@ -181,7 +182,7 @@ impl EvidenceToKeep {
 
 impl World {
     /// Whether the cluster keeps this rejection by this person; where its time is verified (`is_timed`), one that is as recent. Of a
-    /// closure, whether it keeps one of the same emergency change.
+    /// closure, whether it keeps one of the same emergency change that counts under every policy, or by the same person.
     pub(super) fn keeps_rejection(
         &self,
         digest: &Digest,
@@ -190,12 +191,19 @@ impl World {
     ) -> bool {
         let mut kept = self.rejections.get(digest).into_iter().flatten();
         kept.any(|kept| {
-            kept.environment == rejection.environment
-                && kept.namespace == rejection.namespace
+            let is_by_the_same = kept.person == rejection.person;
+            let is_kept = match kept.is_closure {
+                true => kept.namespace.is_none() || rejection.namespace.is_some() && is_by_the_same,
+                false => {
+                    kept.namespace == rejection.namespace
+                        && is_by_the_same
+                        && (!is_timed || kept.at >= rejection.at)
+                }
+            };
+            is_kept
+                && kept.environment == rejection.environment
                 && kept.emergency == rejection.emergency
                 && kept.is_closure == rejection.is_closure
-                && (kept.is_closure
-                    || kept.person == rejection.person && (!is_timed || kept.at >= rejection.at))
         })
     }
 

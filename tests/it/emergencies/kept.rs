@@ -1,9 +1,11 @@
 //! Rejections and closures of emergency changes that the cluster keeps, because deleting them in a registry must not let a change pass.
 
-use promotion_gate_core::gate::{KeptRejection, evidence_to_keep};
+use promotion_gate_core::gate::{
+    Collected, Evidence, KeptRejection, Unavailability, evidence_to_keep,
+};
 use serde_json::{Value, json};
 
-use super::{CLOSURE, Case, IMAGE, at, declaration, declared, digest_of, signed, word};
+use super::{CHANGE, CLOSURE, Case, IMAGE, at, declaration, declared, digest_of, signed, word};
 use crate::facts::Attached;
 
 /// A statement of `dan`, who may agree to emergency changes and approves nothing, and the usual emergency change.
@@ -13,9 +15,14 @@ fn said(decision: &str, minutes_ago: i64, more: Value) -> Attached {
 
 /// What has to be kept of a case.
 fn to_keep(case: &Case) -> Vec<KeptRejection> {
+    to_keep_of(case, &case.evidence())
+}
+
+/// What has to be kept of a case of which this evidence is read.
+fn to_keep_of(case: &Case, evidence: &Evidence) -> Vec<KeptRejection> {
     let (promotion, snapshot) = (case.promotion(), case.snapshot());
     let governing = snapshot.governing(&promotion.change);
-    let kept = evidence_to_keep(&promotion, &case.evidence(), &governing);
+    let kept = evidence_to_keep(&promotion, evidence, &governing);
     let kept = kept.rejections.into_iter().map(|(digest, kept)| {
         assert_eq!(digest, *IMAGE);
         kept
@@ -199,6 +206,84 @@ fn attack_a_signature_that_gave_the_right_to_close_is_deleted_and_the_closure_st
     let kept = to_keep(&case);
     assert_eq!(kept.len(), 1);
     with_kept(Case::new(), kept).denied("emergency-closed", "`eve` ended it");
+}
+
+#[test]
+fn attack_a_person_whom_one_policy_names_ends_no_emergency_change_under_another_policy() {
+    let closed_by_dan = || Case::new().and(closed("dan@example.com", 2));
+    let kept = to_keep(&closed_by_dan());
+    let about: Vec<_> = kept
+        .iter()
+        .map(|it| (&*it.person, it.namespace.as_deref()))
+        .collect();
+    assert_eq!(about, [("dan", Some("shop"))]);
+    let mut seen_elsewhere = kept.clone();
+    seen_elsewhere[0].namespace = Some("billing".to_owned());
+    let other_policy = || Case::new().emergency("from", json!([{"group": "reviewers"}]));
+    for kept in [kept.clone(), seen_elsewhere.clone()] {
+        // Deleting it revives nothing where `from` names the person, whatever the namespace in which it was seen.
+        with_kept(Case::new(), kept.clone()).denied("emergency-closed", "`dan` ended it on ");
+        assert_eq!(to_keep(&with_kept(closed_by_dan(), kept.clone())), []);
+        with_kept(other_policy(), kept).passes();
+    }
+    // What another policy's person closed does not count here, so that the closure of this policy's person is kept too.
+    let by_another = KeptRejection {
+        person: "eve".to_owned(),
+        ..kept[0].clone()
+    };
+    let case = with_kept(closed_by_dan(), vec![by_another]);
+    assert_eq!(to_keep(&case), kept);
+    // A governor can name a person whom the directory does not list, in one namespace.
+    let unlisted = |kept: &[KeptRejection]| {
+        let by_zoe = KeptRejection {
+            person: "zoe".to_owned(),
+            ..kept[0].clone()
+        };
+        with_kept(Case::new(), vec![by_zoe])
+    };
+    unlisted(&kept).denied("emergency-closed", "`zoe` ended it on ");
+    unlisted(&seen_elsewhere).passes();
+}
+
+#[test]
+fn attack_declarations_to_which_nobody_agreed_and_their_closures_fill_no_cluster() {
+    let own = || declaration(json!({"reason": "written to be closed"}));
+    let id = digest_of(&own());
+    let case = || {
+        let closure = json!({"emergency": id});
+        Case::new()
+            .and(signed("eve@example.com", CHANGE, own(), 10))
+            .and(signed("eve@example.com", CLOSURE, closure, 2))
+    };
+    assert_eq!(to_keep(&case()), []);
+    let agreed = word("cleo@example.com", "approved", 5, json!({"emergency": id}));
+    let people: Vec<_> = to_keep(&case().and(agreed))
+        .into_iter()
+        .map(|it| (it.person, it.namespace))
+        .collect();
+    assert_eq!(people, [("eve".to_owned(), None)]);
+}
+
+#[test]
+fn attack_hiding_the_first_signature_of_a_declaration_lets_nobody_else_end_it_for_good() {
+    let partly_read = |by: &str| {
+        // `eve` signs the text of `ben` again; it is not known whether an earlier signature is among what cannot be read.
+        let agreed = word("cleo@example.com", "approved", 5, json!({}));
+        let case = Case::with(vec![agreed])
+            .and(declared("eve@example.com", json!({})))
+            .and(closed(by, 2));
+        assert_eq!(to_keep(&case).len(), 1);
+        let mut evidence = case.evidence();
+        for collected in evidence.images.values_mut() {
+            let read = collected.value().unwrap().clone();
+            let why = vec![Unavailability("the registry does not answer".to_owned())];
+            *collected = Collected::Partial(read, why);
+        }
+        to_keep_of(&case, &evidence)
+    };
+    assert_eq!(partly_read("eve@example.com"), []);
+    // Whom `from` names needs no signature of the declaration.
+    assert_eq!(partly_read("dan@example.com").len(), 1);
 }
 
 #[test]

@@ -320,7 +320,8 @@ impl<'a> SignedWords<'a> {
                 ),
             });
         }
-        refused.extend(kept_closures(self.check, id).map(|kept| {
+        let kept = kept_closures(self.check, id).filter(|kept| self.is_ended_by(kept, id));
+        refused.extend(kept.map(|kept| {
             let reason = kept.reason.as_ref().map(|reason| format!(": {reason}"));
             let detail = format!(
                 "`{}` ended it on {}{}; the cluster keeps that as the `Rejection` `{}`",
@@ -334,6 +335,25 @@ impl<'a> SignedWords<'a> {
         least(refused)
     }
 
+    /// Whether a closure that the cluster keeps ends a declaration. Without a namespace, the right of the person depended on no
+    /// policy, and can rest on a signature that was deleted since. With one, the right rests on `from` and is asked again. The directory
+    /// may not list the person whom a governor named: that closure counts in its namespace.
+    fn is_ended_by(&self, kept: &KeptRejection, id: &Digest) -> bool {
+        let Some(namespace) = &kept.namespace else {
+            return true;
+        };
+        let promotion = self.check.promotion;
+        let when = [kept.at, promotion.at];
+        match self.people.person(&kept.person) {
+            Some(by) => {
+                self.has_declared(by, id)
+                    || self.is_governor(by)
+                    || is_entitled(by, when, &self.section.from, self.people)
+            }
+            None => promotion.change.workload.namespace.as_ref() == Some(namespace),
+        }
+    }
+
     /// Whether a person may end a declaration: the first who signed it, one whom `from` names, or a governor. `statement` is what the
     /// person signed, if that was signed before now.
     pub(super) fn may_close(
@@ -342,6 +362,11 @@ impl<'a> SignedWords<'a> {
         statement: Option<&VerifiedStatement>,
         id: &Digest,
     ) -> bool {
+        self.has_declared(by, id) || self.is_entitled(by, statement) || self.is_governor(by)
+    }
+
+    /// Whether a person is the first who signed a declaration.
+    fn has_declared(&self, by: &Person, id: &Digest) -> bool {
         // Everybody can sign the same text again, so the one who signed it first has declared it.
         let signed = self.accepted().filter(|it| {
             it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
@@ -352,8 +377,7 @@ impl<'a> SignedWords<'a> {
                 Some((verified_times(it)?.0, &*by.name))
             })
             .min();
-        let has_declared = first.is_some_and(|(_, name)| name == &*by.name);
-        has_declared || self.is_entitled(by, statement) || self.is_governor(by)
+        first.is_some_and(|(_, name)| name == &*by.name)
     }
 
     /// Refuses a declaration if a person who may agree has rejected it or the digest. A rejection stands until the same person says the opposite
@@ -471,33 +495,50 @@ impl<'a> SignedWords<'a> {
     }
 
     /// The closures of emergency changes of the image that the cluster has to keep, one for each declaration that is judged and could
-    /// count without it.
+    /// count without it. That of a declarer whom `from` does not name is kept only where somebody agreed to the declaration, so that
+    /// declarations of one's own cannot fill the cluster, and where all evidence was read, because an earlier signature of the
+    /// declaration can be in the rest.
     pub(super) fn closures_to_keep(&self) -> Vec<KeptRejection> {
         let mut kept: BTreeMap<&Digest, KeptRejection> = BTreeMap::new();
         let judged: LazyCell<Vec<_>, _> = LazyCell::new(|| foremost(self.declarations()));
+        let is_complete = self.check.evidence.complete().is_some();
         for statement in self.accepted() {
             let Predicate::EmergencyClosure(said) = statement.predicate() else {
                 continue;
             };
             let id = &said.emergency;
             let by = person(statement.signer(), self.people).ok();
-            let by = by.filter(|by| self.may_close(by, Some(statement), id));
             let Some(by) = by.filter(|_| judged.contains(id) && self.declared(id).is_ok()) else {
                 continue;
+            };
+            let is_declarer = || {
+                let is_first = is_complete && self.has_declared(by, id);
+                is_first && !self.votes_of(id).counted.is_empty()
+            };
+            // The right of these does not depend on the policy.
+            let namespace = match self.is_governor(by) || is_declarer() {
+                true => None,
+                false if self.is_entitled(by, Some(statement)) => {
+                    self.check.promotion.change.workload.namespace.clone()
+                }
+                false => continue,
             };
             let latest = verified_times(statement).map(|(_, latest)| latest);
             let new = KeptRejection {
                 name: String::new(),
                 environment: self.check.policy.environment.clone().unwrap_or_default(),
-                namespace: None,
+                namespace,
                 emergency: Some(id.clone()),
                 is_closure: true,
                 person: by.name.clone(),
                 at: latest.unwrap_or(self.check.promotion.at),
                 reason: said.reason.clone(),
             };
-            // Of several the first, so that the order of the statements does not matter.
-            let order = |it: &KeptRejection| (it.at, it.person.clone(), it.reason.clone());
+            // Of several the first, so that the order of the statements does not matter; before it, one that counts under every policy.
+            let order = |it: &KeptRejection| {
+                let is_limited = it.namespace.is_some();
+                (is_limited, it.at, it.person.clone(), it.reason.clone())
+            };
             let known = kept.entry(id).or_insert_with(|| new.clone());
             if order(&new) < order(&*known) {
                 *known = new;

@@ -46,25 +46,30 @@ pub(in crate::gate) fn kept_rejections<'a>(
     rejections.filter_map(|kept| Some((kept, people.person(&kept.person)?)))
 }
 
-/// The closures of a declared emergency change of the digest that are kept in the cluster. Only the gate and governors write them, so
-/// that who may close it is not asked again: a signature that gave the right to close it can be deleted in the registry.
+/// The closures of a declared emergency change of the digest that are kept in the cluster, of every namespace. Only the gate and
+/// governors write them.
 pub(in crate::gate) fn kept_closures<'a>(
     check: &ImageCheck<'a>,
     id: &Digest,
 ) -> impl Iterator<Item = &'a KeptRejection> {
-    kept_here(check).filter(move |kept| kept.is_closure && kept.emergency.as_ref() == Some(id))
+    let kept = kept_in_environment(check);
+    kept.filter(move |kept| kept.is_closure && kept.emergency.as_ref() == Some(id))
+}
+
+/// What the cluster keeps about the digest for the policy's environment and the namespace of the change.
+fn kept_here<'a>(check: &ImageCheck<'a>) -> impl Iterator<Item = &'a KeptRejection> {
+    let namespace = check.promotion.change.workload.namespace.as_ref();
+    kept_in_environment(check)
+        .filter(move |kept| kept.namespace.is_none() || kept.namespace.as_ref() == namespace)
 }
 
 /// What the cluster keeps about the digest for the policy's environment.
-fn kept_here<'a>(check: &ImageCheck<'a>) -> impl Iterator<Item = &'a KeptRejection> {
+fn kept_in_environment<'a>(check: &ImageCheck<'a>) -> impl Iterator<Item = &'a KeptRejection> {
     let digest = check.subject.map(|subject| &subject.digest);
     let kept = digest.and_then(|digest| check.world.rejections.get(digest));
     let environment = check.policy.environment.as_ref();
-    let namespace = check.promotion.change.workload.namespace.as_ref();
-    kept.into_iter().flatten().filter(move |kept| {
-        let is_here = kept.namespace.is_none() || kept.namespace.as_ref() == namespace;
-        is_here && Some(&kept.environment) == environment
-    })
+    let kept = kept.into_iter().flatten();
+    kept.filter(move |kept| Some(&kept.environment) == environment)
 }
 
 /// Those of the digest in general.
