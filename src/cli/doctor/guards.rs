@@ -21,15 +21,16 @@ const NAMESPACE_AS_SHIPPED: &str = r#"resourceNames: ["promotion-gate"]"#;
 
 /// The names of the policies and of their bindings.
 pub(super) const NAMES: [&str; 4] = [
-    "promotion-gate-configuration",
+    CONFIGURATION,
     "promotion-gate-records",
     "promotion-gate-registration",
     "promotion-gate-namespace",
 ];
-/// The variable that names the account of cert-manager: as shipped, and with `certificates.mode: certManager` of the chart.
+/// The policy with the variable that names the account of cert-manager with `certificates.mode: certManager` of the chart, and the variable
+/// as shipped.
+const CONFIGURATION: &str = "promotion-gate-configuration";
 const INJECTOR: &str = "injector";
 const NO_INJECTOR: &str = r#"expression: '""'"#;
-const CERT_MANAGER: &str = r#""system:serviceaccount:cert-manager:cert-manager-cainjector""#;
 
 /// Says what is missing or different. `account` is the user name of the gate's service account.
 pub(super) fn check(
@@ -40,8 +41,8 @@ pub(super) fn check(
 ) -> InForce {
     let (mut missing, mut changed) = (Vec::new(), Vec::new());
     let mut text = as_shipped(account);
-    if has_injector(policies) {
-        text = text.replace(NO_INJECTOR, &format!("expression: '{CERT_MANAGER}'"));
+    if let Some(account) = injector(policies) {
+        text = text.replace(NO_INJECTOR, &format!("expression: '{account}'"));
     }
     let (shipped, _) = documents::read("guards.yaml", text.as_bytes());
     for shipped in shipped.iter().map(|document| &document.value) {
@@ -84,11 +85,20 @@ fn as_shipped(account: &str) -> String {
     text.replace(NAMESPACE_AS_SHIPPED, &names)
 }
 
-/// Whether the policies let cert-manager write `caBundle`.
-fn has_injector(policies: &[ValidatingAdmissionPolicy]) -> bool {
-    let specs = policies.iter().filter_map(|policy| policy.spec.as_ref());
-    let mut variables = specs.filter_map(|spec| spec.variables.as_ref()).flatten();
-    variables.any(|it| it.name == INJECTOR && it.expression == CERT_MANAGER)
+/// The service account, in quotes, that the policies let write `caBundle`. The chart takes its name from the operator.
+fn injector(policies: &[ValidatingAdmissionPolicy]) -> Option<&str> {
+    let mut policies = policies.iter();
+    let policy = policies.find(|it| it.metadata.name.as_deref() == Some(CONFIGURATION))?;
+    let mut variables = policy.spec.as_ref()?.variables.iter().flatten();
+    let injector = variables.find(|it| it.name == INJECTOR)?;
+    let expression = injector.expression.as_str();
+    let account = expression.strip_prefix('"')?.strip_suffix('"')?;
+    let (namespace, name) = account.strip_prefix(ACCOUNT)?.split_once(':')?;
+    let is_of_name = |letter: char| {
+        letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '-' | '.')
+    };
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(is_of_name);
+    (is_name(namespace) && is_name(name)).then_some(expression)
 }
 
 /// The user names of the service accounts that expressions of the guards name.
@@ -164,6 +174,8 @@ mod tests {
 
     use super::*;
 
+    const CERT_MANAGER: &str = r#""system:serviceaccount:cert-manager:cert-manager-cainjector""#;
+
     type Found = (
         Vec<ValidatingAdmissionPolicy>,
         Vec<ValidatingAdmissionPolicyBinding>,
@@ -206,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_account_of_cert_manager_is_no_hole_and_any_other_account_in_its_place_is_one() {
+    fn a_service_account_in_the_place_of_cert_manager_is_no_hole_and_anything_else_is_one() {
         let with = |account: &str| {
             found(|(policies, _)| {
                 let variables = policies[0].spec.as_mut().unwrap().variables.as_mut();
@@ -216,16 +228,28 @@ mod tests {
             })
         };
         assert_eq!(with(CERT_MANAGER), []);
+        assert_eq!(with(r#""system:serviceaccount:pki:cainjector""#), []);
         let place = "ValidatingAdmissionPolicy `promotion-gate-configuration`: `spec.variables[2].expression`";
-        let eve = "\"system:serviceaccount:eve:eve\"";
-        assert_eq!(with(eve), [("guards-changed", vec![place.to_owned()])]);
+        for other in [
+            "request.userInfo.username",
+            r#""eve@example.com""#,
+            r#""system:serviceaccount:eve""#,
+            r#""system:serviceaccount:pki:cainjector" + variables.users[0] + "a""#,
+        ] {
+            let changed = [("guards-changed", vec![place.to_owned()])];
+            assert_eq!(with(other), changed, "{other}");
+        }
     }
 
     #[test]
     fn the_accounts_that_guards_let_in_are_read_from_their_expressions() {
         let account = "system:serviceaccount:gate:gate";
         let (mut policies, _) = shipped(account);
-        let collectors = ["generic-garbage-collector", "namespace-controller"];
+        let collectors = [
+            "generic-garbage-collector",
+            "namespace-controller",
+            "storage-version-migrator-controller",
+        ];
         let collectors = collectors.map(|it| format!("system:serviceaccount:kube-system:{it}"));
         let mut expected: BTreeSet<_> =
             collectors.into_iter().chain([account.to_owned()]).collect();
