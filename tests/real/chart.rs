@@ -20,7 +20,7 @@ const GUARDED: &str = "only governors may change the webhook configuration";
 const OF_OTHERS: [&str; 2] = ["cert-manager.io/v1", "monitoring.coreos.com/v1"];
 
 /// Sets of options of the chart, and what each adds or leaves out: a kind and how many of it.
-const OPTIONS: [(&str, &str, usize); 11] = [
+const OPTIONS: [(&str, &str, usize); 12] = [
     (
         "replicas=1,auditOnly=true",
         "ValidatingWebhookConfiguration",
@@ -37,6 +37,11 @@ const OPTIONS: [(&str, &str, usize); 11] = [
         1,
     ),
     ("certificates.mode=certManager", "Certificate", 2),
+    (
+        "certificates.mode=certManager,certificates.injector=system:serviceaccount:pki:cainjector",
+        "Certificate",
+        2,
+    ),
     ("certificates.mode=files", "Certificate", 0),
     (
         "webhook.create=false,certificates.mode=files",
@@ -293,6 +298,15 @@ fn mistyped_and_impossible_values_are_refused() {
         ("image.digest=sha256:12", "/image/digest"),
         ("replicas=0", "/replicas"),
         ("certificates.mode=self-managed", "/certificates/mode"),
+        ("certificates.injector=eve", "/certificates/injector"),
+        (
+            "image.repository=x,extraArgs={--address=0.0.0.0:9443}",
+            "set `listenAddress` and `ports` instead",
+        ),
+        (
+            "image.repository=x,extraArgs={--probe-address,0.0.0.0:9080}",
+            "set `listenAddress` and `ports` instead",
+        ),
         ("configuration.kind=GateConfiguration", "/configuration"),
         ("networkPolicy.webhookFrom=null", "webhookFrom"),
         (
