@@ -82,6 +82,10 @@ checks! {
         "the entry for the infrastructure namespaces is missing, or the gate is not asked by it about everything"
         "In these namespaces, something is admitted unseen even while the gate answers."
         "Apply the configuration that `promotion-gate webhook-configuration` prints.";
+    WEBHOOK_AUDITED Warning "webhook-audited-missing"
+        "the entry for the audited namespaces is missing, or the gate is not asked by it about everything"
+        "In these namespaces, something is admitted unseen even while the gate answers."
+        "Apply the configuration that `promotion-gate webhook-configuration` prints with the same `--audit-namespace`.";
     WEBHOOK_TIMEOUT Warning "webhook-timeout"
         "the gate has less than 5 seconds to answer"
         "A first look at an image asks registries. With too little time, such requests are refused as undecided."

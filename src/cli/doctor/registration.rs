@@ -18,6 +18,7 @@ use super::report::DoctorReport;
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const VALIDATE: &str = "validate.promotion-gate.dev";
 const INFRASTRUCTURE: &str = "infrastructure.promotion-gate.dev";
+const AUDITED: &str = "audited.promotion-gate.dev";
 const SECONDS_TO_EXPIRY: i64 = 14 * 24 * 60 * 60;
 
 /// Compares the configuration of the cluster with the one that this version prints (`expected`). Which namespaces are of the
@@ -37,10 +38,7 @@ pub(super) fn check(
         report.find(&checks::WEBHOOK_MISSING, [format!("`{VALIDATE}`")]);
         return;
     };
-    let (Some(printed_entry), Some(infrastructure)) = (
-        printed(expected, VALIDATE),
-        printed(expected, INFRASTRUCTURE),
-    ) else {
+    let Some(printed_entry) = printed(expected, VALIDATE) else {
         return report.cannot_check("the webhook", "this version prints no such entry");
     };
     let policy = entry.failure_policy.as_deref().unwrap_or("Fail");
@@ -56,25 +54,34 @@ pub(super) fn check(
         let about = format!("`{VALIDATE}`: `timeoutSeconds: {seconds}`");
         report.find(&checks::WEBHOOK_TIMEOUT, [about]);
     }
-    let about = match entries().find(|entry| entry.name == INFRASTRUCTURE) {
-        Some(found) => {
-            let differences = differences(found, infrastructure, true).into_iter();
-            let differences = differences.flat_map(|(check, about)| {
-                about
-                    .into_iter()
-                    .map(move |it| format!("{}: {it}", check.id))
-            });
-            differences
-                .chain(unasked(entry, printed_entry, entries()))
-                .collect()
-        }
-        None => vec![format!("`{INFRASTRUCTURE}`")],
-    };
-    report.find_any(&checks::WEBHOOK_INFRASTRUCTURE, about);
+    for (check, name) in [
+        (&checks::WEBHOOK_INFRASTRUCTURE, INFRASTRUCTURE),
+        (&checks::WEBHOOK_AUDITED, AUDITED),
+    ] {
+        // There is an entry for audited namespaces only if there are any.
+        let Some(wanted) = printed(expected, name) else {
+            continue;
+        };
+        let about = match entries().find(|entry| entry.name == name) {
+            Some(found) => {
+                let differences = differences(found, wanted, true).into_iter();
+                let differences = differences.flat_map(|(check, about)| {
+                    about
+                        .into_iter()
+                        .map(move |it| format!("{}: {it}", check.id))
+                });
+                differences
+                    .chain(unasked(entry, wanted, entries()))
+                    .collect()
+            }
+            None => vec![format!("`{name}`")],
+        };
+        report.find_any(check, about);
+    }
     authorities(entry, now, report);
 }
 
-/// The namespaces that an entry leaves out as printed and no other entry names.
+/// The namespaces of a printed entry that the entry for all others leaves out and no other entry names.
 fn unasked<'e>(
     entry: &'e ValidatingWebhook,
     printed: &Value,
@@ -367,6 +374,21 @@ mod tests {
             values["values"] = json!(["gate", "kube-system", "lab", "shop"]);
         });
         assert_eq!(hole, ["webhook-selector"]);
+        // The entry of the namespace does not ask about everything, about another namespace, or is not there.
+        let holes: [fn(&mut Value); 4] = [
+            |it| it["webhooks"][2]["rules"] = json!([]),
+            |it| it["webhooks"][2]["clientConfig"]["service"]["name"] = json!("evil"),
+            |it| {
+                let values = &mut it["webhooks"][2]["namespaceSelector"]["matchExpressions"][0];
+                values["values"] = json!(["play"]);
+            },
+            |it| {
+                it["webhooks"].as_array_mut().unwrap().remove(2);
+            },
+        ];
+        for hole in holes {
+            assert_eq!(found_of(&lab, hole), ["webhook-audited-missing"]);
+        }
     }
 
     #[test]
