@@ -649,7 +649,7 @@ fn a_gate_that_starts_behind_its_own_webhook_makes_the_configuration_once_it_is_
 }
 
 #[test]
-fn a_configuration_that_is_made_again_has_nothing_adopted_a_second_time() {
+fn a_configuration_that_is_made_again_has_nothing_adopted_a_second_time_but_what_is_in_audit() {
     let bed = Bed::start();
     let image = bed.signed("v1");
     let late = bed.registry.push("app", "late", "late");
@@ -678,4 +678,16 @@ fn a_configuration_that_is_made_again_has_nothing_adopted_a_second_time() {
     let refusal = refusal.refused();
     assert!(refusal.contains("[unsigned]"), "{refusal}");
     bed.pod_of_controller("of-web", &image.by_digest()).ok();
+
+    // 3. In Audit the API server admits without asking while no replica answers, so what runs there is recorded all the same.
+    drop(serving);
+    let kubeconfig = bed.plane.kubeconfig_of_gate();
+    let flags = ["--kubeconfig", &kubeconfig, "--audit-namespace=shop"];
+    let audits = bed.gate.serve(&flags);
+    bed.plane.register(&audits);
+    let recorded = until("what runs in Audit is recorded", || bed.record(&late));
+    assert!(
+        recorded.to_string().contains("\"by\":\"Baseline\""),
+        "{recorded}"
+    );
 }
