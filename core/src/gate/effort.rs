@@ -9,7 +9,7 @@ use crate::expression::Work;
 
 /// A judgement with more evaluations of expressions can take long.
 const FEW_EVALUATIONS: usize = 16;
-/// A judgement that goes through more entries of reports and of the object can take long.
+/// A judgement that goes through more entries of reports, or of the object, can take long.
 const FEW_ENTRIES: usize = 1000;
 
 /// Whether judging a change can take long, so that it must not run where requests are served. The rest takes some milliseconds.
@@ -21,7 +21,7 @@ pub fn can_take_long(
     let policies = || governing.policies.iter().map(|(policy, _)| *policy);
     let mut requirements = policies().flat_map(|policy| &policy.requirements);
     requirements.any(|named| named.requirement.loops() > Some(1))
-        || evidence.entries() + of_object(promotion) > FEW_ENTRIES
+        || evidence.entries().max(of_object(promotion)) > FEW_ENTRIES
         || evaluations(policies(), promotion, evidence) > FEW_EVALUATIONS
 }
 

@@ -389,7 +389,7 @@ fn a_policy_that_is_tried_out_takes_no_work_from_one_that_enforces() {
             ..policy
         }
     };
-    let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX; 150]);
+    let promotion = promotion(ChangeKind::Deploy, "web", &[INDEX; 90]);
     let of_first = |beside: Option<Policy>| {
         let policies = [policy(Enforcement::Enforce, 1)].into_iter().chain(beside);
         let snapshot = Snapshot {
