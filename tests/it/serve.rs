@@ -366,7 +366,8 @@ async fn the_deadline_comes_from_the_api_server() {
         .await
         .unwrap();
     let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    assert!(began.elapsed() < Duration::from_secs(1));
+    // Without the parameter the deadline is that of the API server's longest time-out.
+    assert!(began.elapsed() < Duration::from_secs(8));
     assert_eq!(answer["response"]["allowed"], false);
     let message = answer["response"]["status"]["message"].as_str().unwrap();
     assert!(message.contains("infrastructure problem"), "{message}");
