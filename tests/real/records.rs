@@ -1,6 +1,7 @@
 //! Release records at a real API server with the real controllers: what is admitted is recorded before the answer, and upkeep rests
 //! on that, whatever becomes of the registry and of the gate.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -466,7 +467,10 @@ fn gates_that_write_one_record_at_once_lose_no_entry() {
             });
         }
     });
-    assert_eq!(bed.entries(&image).len(), DEPLOYMENTS);
+    // A request that one gate denied so may have an entry of the other.
+    let entries = bed.entries(&image);
+    let names = entries.iter().map(|it| it["workload"]["name"].to_string());
+    assert_eq!(names.collect::<BTreeSet<_>>().len(), DEPLOYMENTS);
     drop(one);
 }
 
