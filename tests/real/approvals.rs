@@ -272,9 +272,14 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
     plane.create_namespace("promotion-gate");
-    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
-    plane.kubectl(["apply", "--server-side", "-f", crds]).ok();
-    let serving = gate.serve(&["--kubeconfig", &plane.admin_kubeconfig()]);
+    for shipped in ["crds", "manifests/rbac.yaml"] {
+        let shipped = format!("{}/deploy/{shipped}", env!("CARGO_MANIFEST_DIR"));
+        plane
+            .kubectl(["apply", "--server-side", "-f", &shipped])
+            .ok();
+    }
+    let kubeconfig = plane.kubeconfig("gate", "gate-account");
+    let serving = gate.serve(&["--kubeconfig", &kubeconfig.display().to_string()]);
     plane.register(&serving);
     let apply = |dry: &str| {
         let args = ["apply", "-f", "-", dry];

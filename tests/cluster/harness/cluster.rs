@@ -22,11 +22,13 @@ pub struct Cluster {
     pub plane: ControlPlane,
     pub gates: Replicas,
     pub sigstore: Arc<LocalSigstore>,
+    /// Whether no scenario is left out.
+    pub runs_all: bool,
     installed: OnceLock<Installed>,
 }
 
 impl Cluster {
-    pub fn start() -> Cluster {
+    pub fn start(runs_all: bool) -> Cluster {
         let plane = ControlPlane::start();
         plane.start_controllers();
         plane.complete(NODES);
@@ -50,6 +52,7 @@ impl Cluster {
             plane,
             gates,
             sigstore,
+            runs_all,
             installed: OnceLock::new(),
         };
         cluster.register();

@@ -60,7 +60,7 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let began = Instant::now();
-    let cluster = Cluster::start();
+    let cluster = Cluster::start(filters.is_empty());
     println!("the cluster is ready ({:.0?})", began.elapsed());
     let waiting = Mutex::new(VecDeque::from(together));
     let next = || waiting.lock().unwrap().pop_front();

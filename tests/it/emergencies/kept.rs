@@ -37,6 +37,28 @@ fn with_kept(case: Case, kept: Vec<KeptRejection>) -> Case {
     })
 }
 
+/// The rejection of the usual emergency change, three minutes ago, as it has to be kept.
+fn of_declaration(person: &str, reason: &str) -> KeptRejection {
+    KeptRejection {
+        name: String::new(),
+        environment: "production".to_owned(),
+        namespace: None,
+        emergency: Some(digest_of(&declaration(json!({}))).parse().unwrap()),
+        is_closure: false,
+        person: person.to_owned(),
+        at: at(-3),
+        reason: Some(reason.to_owned()),
+    }
+}
+
+/// A rejection as it is in the cluster.
+fn named(kept: &KeptRejection) -> KeptRejection {
+    KeptRejection {
+        name: "rejection-1".to_owned(),
+        ..kept.clone()
+    }
+}
+
 fn of_digest() -> Value {
     json!({"emergency": null, "reason": "a wrong base image"})
 }
@@ -46,22 +68,8 @@ fn a_rejection_of_a_declaration_that_is_deleted_from_the_registry_still_blocks_i
     let rejected = Case::new().and(said("rejected", 3, json!({"reason": "no"})));
     rejected.denied("emergency-rejected", "`dan` rejected it");
     let kept = to_keep(&rejected);
-    let declaration = digest_of(&declaration(json!({}))).parse().unwrap();
-    let expected = KeptRejection {
-        name: String::new(),
-        environment: "production".to_owned(),
-        namespace: None,
-        emergency: Some(declaration),
-        is_closure: false,
-        person: "dan".to_owned(),
-        at: at(-3),
-        reason: Some("no".to_owned()),
-    };
-    assert_eq!(kept, [expected]);
-    let named = vec![KeptRejection {
-        name: "rejection-1".to_owned(),
-        ..kept[0].clone()
-    }];
+    assert_eq!(kept, [of_declaration("dan", "no")]);
+    let named = vec![named(&kept[0])];
     let deleted = with_kept(Case::new(), named.clone());
     deleted.denied("emergency-rejected", "`dan` rejected it on ");
     let verdict = deleted.judge();
@@ -166,22 +174,12 @@ fn attack_a_closure_that_is_deleted_from_the_registry_still_ends_the_emergency_c
         .and(closed("ben@example.com", 3));
     closed_twice.denied("emergency-closed", "ended it on");
     let kept = to_keep(&closed_twice);
-    let declaration = digest_of(&declaration(json!({}))).parse().unwrap();
     let expected = KeptRejection {
-        name: String::new(),
-        environment: "production".to_owned(),
-        namespace: None,
-        emergency: Some(declaration),
         is_closure: true,
-        person: "ben".to_owned(),
-        at: at(-3),
-        reason: Some("mended".to_owned()),
+        ..of_declaration("ben", "mended")
     };
     assert_eq!(kept, [expected]);
-    let named = vec![KeptRejection {
-        name: "rejection-1".to_owned(),
-        ..kept[0].clone()
-    }];
+    let named = vec![named(&kept[0])];
     let deleted = || with_kept(Case::new(), named.clone());
     deleted().denied("emergency-closed", "`ben` ended it on ");
     deleted().denied("emergency-closed", "the `Rejection` `rejection-1`");

@@ -494,10 +494,12 @@ impl<'a> SignedWords<'a> {
         kept
     }
 
-    /// The closures of emergency changes of the image that the cluster has to keep, one for each declaration that is judged and could
-    /// count without it. That of a declarer whom `from` does not name is kept only where somebody agreed to the declaration, so that
-    /// declarations of one's own cannot fill the cluster, and where all evidence was read, because an earlier signature of the
-    /// declaration can be in the rest.
+    /// The closures of emergency changes of the image that the cluster has to keep: one for each declaration that is judged and that
+    /// could be in force without the closure.
+    ///
+    /// A declarer may end their declaration without being named in `from`. Such a closure is kept only under two conditions.
+    /// Somebody agreed to the declaration; otherwise one person could fill the cluster with declarations of their own. And all
+    /// evidence was read; otherwise the first signature of the declaration could be in the unread part.
     pub(super) fn closures_to_keep(&self) -> Vec<KeptRejection> {
         let mut kept: BTreeMap<&Digest, KeptRejection> = BTreeMap::new();
         let judged: LazyCell<Vec<_>, _> = LazyCell::new(|| foremost(self.declarations()));

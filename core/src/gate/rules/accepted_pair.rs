@@ -94,7 +94,8 @@ pub(super) fn check_pair<'p>(
 }
 
 /// Chooses one of several results, the same one in every order: the detail of a statement that passed, or else the refusal of the
-/// statement that came nearest to a pass. `what` names the kind of statement in the text. `Err(None)`: there is no statement.
+/// statement that came nearest to a pass. `what` names the kind of statement in the text. Without any statement
+/// the result is `Err(None)`.
 pub(super) fn best_of<'e>(
     what: &str,
     judged: impl Iterator<Item = (&'e Signer, Result<String, Refusal>)>,

@@ -26,7 +26,7 @@ pub(super) fn what_was_done(role: ChangeRole, pull_request: Option<u64>) -> Stri
     }
 }
 
-/// The identities to look up for somebody whom a record names.
+/// The identities by which a person in a change record is looked up in the directory.
 pub(super) fn identities_of(identity: &ChangeIdentity) -> Result<Vec<Identity>, String> {
     let by_address = |address: &str| Identity::Certificate {
         // An address without an issuer: it is held against everyone who has a similar one.

@@ -270,7 +270,7 @@ impl<'a> Vote<'a> {
         people: &People,
     ) -> Result<(Approval<'a>, Option<Excuse>), Excuse> {
         let now = check.promotion.at;
-        // 1. The time of the signature, from a log or a timestamp authority: what the statement says of itself does not count.
+        // 1. The time of the signature, from a log or a timestamp authority. A time that the statement itself names does not count.
         let (earliest, latest) = self
             .witnessed(rule, check)
             .map_err(|why| Excuse::new(Step::Record, why))?;
