@@ -12,6 +12,7 @@ mod load;
 mod operation;
 mod outage;
 mod records;
+mod rights;
 mod rollouts;
 mod upkeep;
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::rights::rights;
 use super::scenario;
 use crate::harness::{Cluster, Installed, Load, NAMESPACE, OVERLAP, Person, SHOP, Scenario};
-use crate::support::{ControlPlane, until};
+use crate::support::until;
 
 /// The rate in CI, where other things run besides.
 const FEW: u32 = 25;
@@ -523,125 +524,6 @@ fn recovered(cluster: &Cluster) {
         let delete = ["delete", "promotionpolicy", name];
         let by = Person::Grace.token();
         installed.plane.kubectl_by(by, delete, "").ok();
-    }
-}
-
-/// What the shipped roles allow the gate, as `VERB GROUP/RESOURCE`.
-fn granted() -> BTreeSet<String> {
-    let shipped = crate::harness::shipped("deploy/manifests/rbac.yaml");
-    let roles = shipped.iter().filter(|object| {
-        object["metadata"]["name"] == "promotion-gate"
-            && object["kind"].as_str().unwrap().ends_with("Role")
-    });
-    let texts = |rule: &Value, field: &str| {
-        let texts = rule[field].as_array().unwrap().iter();
-        let texts = texts.map(|it| it.as_str().unwrap().to_owned());
-        texts.collect::<Vec<_>>()
-    };
-    let mut granted = BTreeSet::new();
-    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
-        for verb in texts(rule, "verbs") {
-            for group in texts(rule, "apiGroups") {
-                let rights = texts(rule, "resources").into_iter();
-                granted.extend(rights.map(|resource| format!("{verb} {group}/{resource}")));
-            }
-        }
-    }
-    granted
-}
-
-/// What a gate asked for, in the same form.
-fn asked_for(plane: &ControlPlane) -> BTreeSet<String> {
-    let account = "system:serviceaccount:promotion-gate:promotion-gate";
-    let requests = plane.requests_of(account);
-    let requests = requests.iter().filter_map(|line| {
-        let request: Value = serde_json::from_str(line).unwrap();
-        let object = request.get("objectRef")?;
-        let text = |field: &str| object[field].as_str().unwrap_or_default();
-        let mut resource = text("resource").to_owned();
-        if !text("subresource").is_empty() {
-            resource = format!("{resource}/{}", text("subresource"));
-        }
-        let verb = request["verb"].as_str().unwrap();
-        Some(format!("{verb} {}/{resource}", text("apiGroup")))
-    });
-    requests.collect()
-}
-
-/// What the gate asks for in cases that no scenario plays, each with the case.
-const IN_OTHER_CASES: [(&str, &[&str]); 5] = [
-    (
-        "a change record names authors, which are kept until no release needs them (`tests/real/approvals.rs`)",
-        &[
-            "create promotion-gate.dev/authorrecords",
-            "get promotion-gate.dev/authorrecords",
-            "patch promotion-gate.dev/authorrecords",
-            "delete promotion-gate.dev/authorrecords",
-            "update promotion-gate.dev/authorrecords/status",
-        ],
-    ),
-    (
-        "a rejection was kept by another replica, and is completed (`tests/real/approvals.rs`, `tests/real/emergency.rs`)",
-        &[
-            "get promotion-gate.dev/rejections",
-            "patch promotion-gate.dev/rejections",
-        ],
-    ),
-    (
-        "an emergency change was reviewed a year ago (`tests/it/debts.rs`)",
-        &["delete promotion-gate.dev/emergencychangerecords"],
-    ),
-    (
-        "a controller of such a kind, or its template, is the cause of a change; one function reads all kinds",
-        &[
-            "get /podtemplates",
-            "get /replicationcontrollers",
-            "get apps/controllerrevisions",
-            "get argoproj.io/analysisruns",
-            "get argoproj.io/analysistemplates",
-            "get argoproj.io/clusteranalysistemplates",
-            "get argoproj.io/experiments",
-            "get keda.sh/scaledjobs",
-        ],
-    ),
-    (
-        "an emergency change let a workload of such a kind pass; one function watches all kinds (`tests/real/emergency/outcomes.rs`)",
-        &[
-            "watch /pods",
-            "watch /replicationcontrollers",
-            "watch apps/replicasets",
-            "watch argoproj.io/analysisruns",
-            "watch argoproj.io/experiments",
-            "watch batch/cronjobs",
-        ],
-    ),
-];
-
-fn rights(cluster: &Cluster) {
-    // Everybody may ask who they are.
-    const OF_EVERYBODY: &str = "create authentication.k8s.io/selfsubjectreviews";
-    let mut asked = asked_for(&cluster.plane);
-    asked.extend(asked_for(&cluster.installed().plane));
-    asked.remove(OF_EVERYBODY);
-    let granted = granted();
-    let missing: Vec<_> = asked.difference(&granted).collect();
-    assert!(missing.is_empty(), "not granted: {missing:#?}");
-    let elsewhere: BTreeSet<_> = IN_OTHER_CASES
-        .iter()
-        .flat_map(|(_, rights)| *rights)
-        .map(|right| (*right).to_owned())
-        .collect();
-    let unknown: Vec<_> = elsewhere.difference(&granted).collect();
-    assert!(
-        unknown.is_empty(),
-        "named here, and not granted: {unknown:#?}"
-    );
-    asked.extend(elsewhere);
-    let unused: Vec<_> = granted.difference(&asked).collect();
-    if cluster.runs_all {
-        assert!(unused.is_empty(), "granted, and not asked for: {unused:#?}");
-    } else {
-        println!("  not asked for by the scenarios that ran: {unused:#?}");
     }
 }
 
