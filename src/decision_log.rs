@@ -95,12 +95,15 @@ fn emergencies(verdict: &Verdict) -> String {
     let used = verdict.emergencies().into_iter().map(|used| {
         let people: Vec<_> = used.declared_by.iter().chain(&used.approved_by).collect();
         let people: Vec<_> = people.into_iter().map(String::as_str).collect();
+        let opener = used.unlisted_opener.as_ref();
+        let opener = opener.map(|account| format!(" openedByUnlisted={account:?}"));
         format!(
-            "{} environment={} incident={:?}:{} people={} reviewDue={:.0}",
+            "{} environment={} incident={:?}:{}{} people={} reviewDue={:.0}",
             used.declaration,
             used.environment,
             used.incident,
             used.incident_state.id(),
+            opener.unwrap_or_default(),
             people.join(","),
             used.review_due
         )

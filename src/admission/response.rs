@@ -77,7 +77,7 @@ impl AdmissionResponse {
         let noted = verdict
             .warnings()
             .into_iter()
-            .map(|text| cut(text, MAXIMUM_WARNING));
+            .map(|text| cut(&text, MAXIMUM_WARNING));
         let warnings = noted.chain(warnings);
         AdmissionResponse {
             allowed: !denied,

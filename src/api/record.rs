@@ -117,6 +117,9 @@ pub struct WrittenEmergency {
     pub incident_url: Option<String>,
     /// `verified` if the incident's tracker confirmed it, otherwise `unverified`.
     pub incident_state: String,
+    /// The account that opened the incident, where a policy asks for `openedByOther` and the people directory does not list the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident_opened_by: Option<String>,
     /// The people who declared it, by name in the people directory.
     pub declared_by: BTreeSet<String>,
     /// The other people who agreed.
@@ -261,6 +264,7 @@ impl WrittenEmergency {
             incident: used.incident.clone(),
             incident_url: used.incident_url.clone(),
             incident_state: used.incident_state.id().to_owned(),
+            incident_opened_by: used.unlisted_opener.clone(),
             declared_by: used.declared_by.clone(),
             approved_by: used.approved_by.clone(),
             authors: used.authors.clone(),

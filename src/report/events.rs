@@ -392,6 +392,27 @@ mod tests {
     }
 
     #[test]
+    fn an_admission_by_emergency_changes_is_told_as_such_whatever_else_is_warned_of() {
+        let mut allowed = AdmissionResponse::not_judged("");
+        allowed.warnings = vec!["admitted as an emergency".to_owned()];
+        allowed.emergencies = vec!["admitted by one".to_owned(), "and another".to_owned()];
+        let (about, reason, note) = shown(&change("web", "alice"), &allowed).unwrap();
+        assert_eq!(
+            (about.as_str(), reason.as_str(), note.as_str()),
+            (
+                "v1 Pod web",
+                "EmergencyChange",
+                "admitted by one\nand another"
+            )
+        );
+        let dry = Change {
+            dry_run: true,
+            ..change("web", "alice")
+        };
+        assert_eq!(shown(&dry, &allowed), None);
+    }
+
+    #[test]
     fn a_dry_run_leaves_no_event() {
         let dry = Change {
             dry_run: true,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp};
+use promotion_gate::admission::AdmissionResponse;
 use promotion_gate::api;
 use promotion_gate_core::gate::{
     Actor, ChangeKind, Collected, Decision, Digest, EmergencyUse, Evidence, Finding, Incident,
@@ -151,7 +152,10 @@ fn directory(more: &[Value]) -> Value {
 }
 
 fn people(more: &[Value]) -> Arc<People> {
-    let document = directory(more);
+    people_of(&directory(more))
+}
+
+fn people_of(document: &Value) -> Arc<People> {
     let source = ("people.yaml".to_owned(), document.to_string().into_bytes());
     let set = api::load(&[source], &FACTS.trust_roots());
     assert!(set.problems.is_empty(), "{:?}", set.problems);
@@ -380,11 +384,14 @@ fn an_emergency_change_with_two_people_waives_what_the_policy_lists_and_says_so(
     }
     assert_eq!(waived("signature").outcome, Outcome::Pass);
     let warnings: Vec<_> = verdict.warnings().into_iter().collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(
-        warnings[0].len() < 120 && warnings[0].contains("review due"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("review due"), "{warnings:?}");
+    let unverified = "incident INC1 is unverified: the policy does not ask an incident check";
+    assert_eq!(warnings[1..], [unverified.to_owned()]);
+    assert!(warnings.iter().all(|it| it.len() < 120), "{warnings:?}");
+    assert!(used.told().contains(unverified), "{}", used.told());
+    // The Event on the object says the same.
+    let answer = AdmissionResponse::of(&verdict, &case.promotion(), false);
+    assert_eq!(answer.emergencies, [used.told()]);
 }
 
 #[test]
@@ -930,6 +937,42 @@ fn a_tracker_that_does_not_answer_denies_or_is_recorded_as_the_operator_chose() 
         .denied("emergency-incident-unknown", "pager.example: time-out");
     let allowed = Case::new().asking(json!({"whenUnreachable": "Allow"}), silent());
     assert_eq!(allowed.passes().incident_state.id(), "unverified");
+    let why = "incident INC1 is unverified: pager.example: time-out";
+    assert!(allowed.judge().warnings().contains(why));
+}
+
+#[test]
+fn an_incident_that_an_account_opened_which_the_directory_does_not_list_draws_a_warning() {
+    let case = |opened_by: &str, required: Value| {
+        let incident = incident(|it| it.created_by = Some(opened_by.to_owned()));
+        Case::new().asking(required, incident)
+    };
+    let other = json!({"openedByOther": true});
+    let unlisted = case(" Monitoring\n", other.clone());
+    let used = unlisted.passes();
+    assert_eq!(used.incident_state.id(), "verified");
+    assert_eq!(used.unlisted_opener.as_deref(), Some("Monitoring"));
+    let recorded = api::WrittenEmergency::new(&used, *NOW);
+    assert_eq!(recorded.incident_opened_by, used.unlisted_opener);
+    let said = "incident INC1 was opened by the account `Monitoring`, which the people directory does not list";
+    assert!(unlisted.judge().warnings().contains(said));
+    assert!(used.told().contains(said), "{}", used.told());
+    // Somebody whom the directory lists, an account of automation, and a policy that does not ask.
+    for (account, required) in [
+        ("Eve", other.clone()),
+        ("eve@home.example", other.clone()),
+        ("alarms[bot]", other),
+        ("Monitoring", json!({"openedBeforeDeclaration": true})),
+    ] {
+        let listed = case(account, required).knowing(|world| {
+            let mut document = directory(&[]);
+            document["spec"]["automation"] =
+                json!([{"name": "alarms", "identities": [{"github": {"login": "alarms[bot]"}}]}]);
+            world.people = Collected::Known(people_of(&document));
+        });
+        assert_eq!(listed.passes().unlisted_opener, None, "{account}");
+        assert_eq!(listed.judge().warnings().len(), 1, "{account}");
+    }
 }
 
 #[test]

@@ -474,6 +474,93 @@ spec:
     }
 }
 
+/// The case of the page about emergency changes, under a policy that asks about the incident.
+#[test]
+fn the_emergency_change_of_the_documentation_is_judged_with_its_incident() {
+    let page = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/testing-policies.md"
+    ));
+    let blocks = page.split("```yaml\n").skip(1);
+    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let block = blocks.find(|block| block.contains("incidents: {")).unwrap();
+    let document = |kind: &str, spec: Value| {
+        json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": "pager"}, "spec": spec,
+        })
+    };
+    let certificate = |name: &str| json!({"issuer": "https://issuer.example", "email": format!("{name}@example.com")});
+    let person =
+        |name: &str| json!({"name": name, "identities": [{"certificate": certificate(name)}]});
+    let release = json!({"issuer": "https://issuer.example", "identity": "release@example.com"});
+    let people = json!({
+        "people": [person("bob"), person("carol")],
+        "groups": [{"name": "on-call", "members": ["bob", "carol"]}],
+    });
+    let policy = json!({
+        "environment": "production",
+        "requirements": [{"digestPinned": {}}, {"signature": {"anyOf": [{"keyless": release}]}}, {"noFreeze": {}}],
+        "emergency": {
+            "from": [{"group": "on-call", "count": 2}], "waives": ["noFreeze"],
+            "incident": {"check": "pager", "minimumSeverity": "P2", "openedBeforeDeclaration": true},
+        },
+    });
+    let check = json!({"preset": "PagerDuty", "url": "https://api.pagerduty.com"});
+    let policies = [
+        document("PeopleDirectory", people),
+        document("IncidentCheck", check),
+        document("PromotionPolicy", policy),
+    ];
+    let policies = policies.map(|it| it.to_string()).join("\n---\n");
+    for (written, instead, reason) in [
+        ("", "", None),
+        ("severity: P1", "severity: P3", Some("emergency-incident")),
+        (
+            "severity: P1",
+            "severity: P1, open: false",
+            Some("emergency-incident"),
+        ),
+        (
+            "openedAgo: 30m",
+            "service: shop",
+            Some("emergency-incident"),
+        ),
+        ("{INC1:", "{INC2:", Some("emergency-incident")),
+        (
+            "{severity: P1, openedAgo: 30m}",
+            "{unreachable: down}",
+            Some("emergency-incident-unknown"),
+        ),
+    ] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("policy.yaml"), &policies).unwrap();
+        let cases = match reason {
+            None => block.to_owned(),
+            Some(reason) => {
+                assert!(block.contains(written), "{written}");
+                let denied = format!("{{decision: deny, reasons: [emergency/{reason}]}}");
+                let allowed = "{decision: allow, reasons: [noFreeze/frozen]}";
+                block.replace(written, instead).replace(allowed, &denied)
+            }
+        };
+        let test = format!(
+            "apiVersion: promotion-gate.dev/v1alpha1
+kind: PolicyTest
+metadata: {{name: t}}
+spec:
+  policies: [policy.yaml]
+  at: 2026-06-01T10:00:00Z
+  image: registry.example/app@{DIGEST}
+  signers: {{release: {{identity: release@example.com, issuer: \"https://issuer.example\"}}}}
+{cases}"
+        );
+        fs::write(folder.path().join("test.yaml"), test).unwrap();
+        let ran = run(folder.path(), &["test", "test.yaml"], "");
+        assert_eq!(ran.code, 0, "{instead}: {}{}", ran.stdout, ran.stderr);
+    }
+}
+
 const PEOPLE: &str = "\
 apiVersion: promotion-gate.dev/v1alpha1
 kind: PeopleDirectory

@@ -155,6 +155,14 @@ impl Gate {
         (allowed, message.unwrap_or_default().to_owned())
     }
 
+    /// What the deployer of an image is warned of.
+    pub async fn warnings(&self, image: &str) -> Vec<String> {
+        let response = self.response(review(image).to_string()).await;
+        let warnings = response["warnings"].as_array().cloned();
+        let warnings = warnings.unwrap_or_default().into_iter();
+        warnings.map(|it| it.as_str().unwrap().to_owned()).collect()
+    }
+
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.listening.address).await.unwrap()
     }

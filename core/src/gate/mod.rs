@@ -44,7 +44,7 @@ pub use emergency::{
     EmergencyUse, EmergencyWord, IncidentAnswers, IncidentQuestion, IncidentRequirement,
     IncidentState, ListedDeclaration, OpenSeats, OverdueReview, OverdueReviews, OwnWord,
     ReviewSearch, ServicePattern, UsedEmergency, WaivableRule, WhenUnreachable, emergency_manual,
-    emergency_outlook, incident_outlook,
+    emergency_outlook, incident_outlook, unlisted_opener,
 };
 pub use evidence::{
     Collected, Effect, Evidence, EvidenceSource, Form, ImageEvidence, Subject, UnacceptedEvidence,

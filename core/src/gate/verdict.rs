@@ -110,12 +110,14 @@ impl Verdict {
     }
 
     /// What the deployer should know although requirements are met, each text once; without what is only audited.
-    pub fn warnings(&self) -> BTreeSet<&str> {
+    pub fn warnings(&self) -> BTreeSet<String> {
         let policies = self.policies.iter();
         let told = policies.filter(|policy| policy.enforcement != Enforcement::Audit);
-        told.flat_map(|policy| &policy.findings)
-            .filter_map(|finding| finding.warning.as_deref())
-            .collect()
+        let findings = told.clone().flat_map(|policy| &policy.findings);
+        let of_findings = findings.filter_map(|finding| finding.warning.as_deref());
+        let used = together(told.filter_map(PolicyVerdict::emergency));
+        let cautions = used.iter().flat_map(EmergencyUse::cautions);
+        of_findings.map(str::to_owned).chain(cautions).collect()
     }
 
     /// The emergency changes by which policies allow the change, each once.

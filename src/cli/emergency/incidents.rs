@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use promotion_gate_core::attest::predicate::EmergencyChange;
 use promotion_gate_core::gate::{
     Collected, EmergencyWord, Enforcement, IncidentRequirement, ListedDeclaration, Person,
-    WhenUnreachable, incident_outlook,
+    WhenUnreachable, incident_outlook, unlisted_opener,
 };
 use tokio::time::Instant;
 
@@ -26,7 +26,9 @@ pub(super) struct Declared<'a> {
 
 /// What is known of an incident.
 enum State {
-    Open,
+    /// It is what the policy asks for; with the account that opened it, where the policy asks about that and the people directory does not
+    /// list the account.
+    Open(Option<String>),
     /// It is not asked about, or the tracker cannot be reached from here.
     NotAsked(String),
     /// It is not what the policy asks for, or the answer cannot be used.
@@ -78,7 +80,15 @@ pub(super) async fn show(
         let check = line(&required.check);
         let by = format!("incident `{id}`, by the check `{check}`");
         let (text, problem) = match ask(about, desk, declared, required, (it, *own)).await {
-            State::Open => (format!("{GREEN}open{GREEN:#} {by}"), None),
+            State::Open(None) => (format!("{GREEN}open{GREEN:#} {by}"), None),
+            State::Open(Some(account)) => {
+                let account = line(&account);
+                let unlisted = format!(
+                    "opened by the account `{account}`, which the people directory does not list, so that nothing shows whose it is"
+                );
+                let text = format!("{GREEN}open{GREEN:#} {by}; {YELLOW}{unlisted}{YELLOW:#}");
+                (text, None)
+            }
             State::NotAsked(why) => {
                 let why = line(&why);
                 let then = match required.when_unreachable {
@@ -145,7 +155,10 @@ async fn ask(
     let namespace = it.namespace.as_deref();
     let (said, at) = (declared.said, declared.at);
     match incident_outlook(required, said, &incident, &people, namespace, at) {
-        wrong if wrong.is_empty() => State::Open,
+        wrong if wrong.is_empty() => {
+            let known = known.filter(|_| required.opened_by_other);
+            State::Open(known.and_then(|people| unlisted_opener(&incident, people)))
+        }
         wrong => State::Wrong(format!("it {}", wrong.join(", "))),
     }
 }

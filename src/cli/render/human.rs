@@ -124,7 +124,7 @@ fn object(file: &str, line: u64, review: &Review) {
                 print_line!("  {YELLOW}emergency{YELLOW:#} {}", text::line(&used.told()));
             }
             for text in review.verdict.warnings() {
-                print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(text));
+                print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(&text));
             }
             warnings(review);
         }

@@ -573,6 +573,7 @@ fn marked(declaration: &str) -> WrittenEmergency {
         incident: "INC1".to_owned(),
         incident_url: None,
         incident_state: "verified".to_owned(),
+        incident_opened_by: None,
         declared_by: ["ben".to_owned()].into(),
         approved_by: ["cleo".to_owned()].into(),
         authors: BTreeSet::new(),

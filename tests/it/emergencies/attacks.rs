@@ -117,18 +117,40 @@ fn an_author_fills_no_seat_because_the_labels_of_the_namespace_are_not_known() {
     assert_eq!(decision(Some("test")), Decision::Allow);
 }
 
-#[test]
-fn a_declaration_is_not_hidden_behind_many_newer_ones_by_people_who_may_not_agree() {
-    let many = (0..70).map(|at| {
+/// More declarations than are judged, by a person who may not agree.
+fn many_by_eve() -> Vec<Attached> {
+    let each = (0..70).map(|at| {
         let predicate = declaration(json!({"reason": format!("reason {at}")}));
         signed("eve@example.com", CHANGE, predicate, 1)
     });
-    let usual = [
-        declared("ben@example.com", json!({})),
-        agreed("cleo@example.com"),
-    ];
-    let case = Case::with(many.chain(usual).collect());
-    assert_eq!(case.passes().declared_by, ["ben".to_owned()].into());
+    each.collect()
+}
+
+#[test]
+fn a_declaration_is_not_hidden_behind_many_newer_ones_by_people_who_may_not_agree() {
+    let mut all = many_by_eve();
+    all.push(declared("ben@example.com", json!({})));
+    all.push(agreed("cleo@example.com"));
+    assert_eq!(
+        Case::with(all).passes().declared_by,
+        ["ben".to_owned()].into()
+    );
+}
+
+#[test]
+fn attack_a_declaration_by_a_person_who_may_not_agree_is_hidden_behind_many_newer_ones_of_another()
+{
+    let mut all = many_by_eve();
+    all.push(declared("dan@example.com", json!({})));
+    all.push(agreed("ben@example.com"));
+    all.push(agreed("cleo@example.com"));
+    let mut reversed = all.clone();
+    reversed.reverse();
+    for statements in [all, reversed] {
+        let case = Case::with(statements);
+        let case = case.emergency("from", json!([{"person": "ben"}, {"person": "cleo"}]));
+        assert_eq!(case.passes().declared_by, ["dan".to_owned()].into());
+    }
 }
 
 #[test]

@@ -60,11 +60,16 @@ fn freezing(emergency: Option<Value>, is_frozen: bool) -> Gate {
     if let Some(emergency) = emergency {
         spec["emergency"] = emergency;
     }
+    freezing_under(&spec, is_frozen)
+}
+
+/// A gate with this policy, in a freeze or not.
+fn freezing_under(spec: &Value, is_frozen: bool) -> Gate {
     let file = ("freeze.yaml".to_owned(), freeze().to_string().into_bytes());
     let set = api::load(&[file], &FACTS.trust_roots());
     let freezes: Vec<Freeze> = set.freezes.into_iter().filter(|_| is_frozen).collect();
     let schedule = Schedule::new(freezes.into_iter().map(|freeze| (freeze, None)), *NOW);
-    let gate = Gate::new(FACTS.policy("frozen", &spec)).knowing(People::clone(&PEOPLE));
+    let gate = Gate::new(FACTS.policy("frozen", spec)).knowing(People::clone(&PEOPLE));
     gate.seeing(|world: &mut World| world.freezes = Collected::Known(schedule.into()))
 }
 
@@ -270,4 +275,93 @@ async fn a_governor_ends_an_emergency_change_with_a_key_too() {
     attach(&registry, &image, "key", CLOSURE, closure);
     let review = gate.review(&names).await;
     assert_eq!(review.verdict.decision(), Decision::Deny);
+}
+
+/// The finding about the emergency change, as its reason; nothing where there is none.
+fn emergency_reason(review: &promotion_gate::review::Review) -> Option<&'static str> {
+    let findings = review.verdict.policies()[0].findings().iter();
+    let mut own = findings.filter(|it| it.rule == "emergency");
+    own.next().map(|it| it.reason)
+}
+
+#[tokio::test]
+async fn a_person_whom_the_policy_does_not_ask_declares_and_ends_an_emergency_change_with_a_key() {
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    let names = [by_digest(&registry, &image)];
+    let declarer = json!({"name": "gus", "identities": [{"key": {"pem": FACTS.key.public_pem()}}]});
+    let gate = freezing(section(json!({})), true).knowing(People::clone(&people(&[declarer])));
+    let predicate = declaration(json!({}));
+    let subjects = [image.clone()];
+    let digest = promotion_gate::sandbox::statement_digest(&subjects, CHANGE, &predicate);
+    let agreement = json!({
+        "environment": "production", "decision": "approved", "emergency": digest.to_string(),
+    });
+    attach(&registry, &image, "key", CHANGE, predicate);
+    attach(
+        &registry,
+        &image,
+        "ben@example.com",
+        "approval",
+        agreement.clone(),
+    );
+    let review = gate.review(&names).await;
+    assert_eq!(emergency_reason(&review), Some("emergency-not-agreed"));
+    attach(&registry, &image, "cleo@example.com", "approval", agreement);
+    let review = gate.review(&names).await;
+    let used = review.verdict.emergencies();
+    assert_eq!(used.len(), 1, "{:#?}", review.verdict);
+    assert_eq!(used[0].declared_by, ["gus".to_owned()].into());
+    let closure = json!({"emergency": digest.to_string()});
+    attach(&registry, &image, "key", CLOSURE, closure);
+    let review = gate.review(&names).await;
+    assert_eq!(review.verdict.decision(), Decision::Deny);
+    assert_eq!(emergency_reason(&review), Some("emergency-closed"));
+}
+
+#[tokio::test]
+async fn a_workload_none_of_whose_images_the_policy_names_needs_an_emergency_change_about_all_of_them()
+ {
+    let registry = registry().await;
+    let images = ["v1", "v2"].map(|tag| push_image(&registry, "app", tag, tag).unwrap());
+    let names = images.clone().map(|image| by_digest(&registry, &image));
+    let spec = json!({
+        "environment": "production", "match": {"images": ["elsewhere.example/**"]},
+        "requirements": [{"noFreeze": {}}], "emergency": section(json!({})),
+    });
+    let gate = freezing_under(&spec, true);
+    let denied = gate.review(&names).await;
+    assert_eq!(denied.verdict.decision(), Decision::Deny);
+    let findings = denied.verdict.policies()[0].findings().iter();
+    let hint = findings.clone().find_map(|it| it.hint.clone()).unwrap();
+    assert!(hint.contains("promotion-gate emergency declare"), "{hint}");
+    assert!(names.iter().all(|name| hint.contains(name)), "{hint}");
+
+    declare(&registry, &images[0]);
+    let half = gate.review(&names).await;
+    assert_eq!(emergency_reason(&half), Some("emergency-elsewhere"));
+
+    let predicate = declaration(json!({"reason": "about both"}));
+    let digest = promotion_gate::sandbox::statement_digest(&images, CHANGE, &predicate);
+    let agreement = json!({
+        "environment": "production", "decision": "approved", "emergency": digest.to_string(),
+    });
+    for (by, kind, predicate) in [
+        ("ben@example.com", CHANGE, &predicate),
+        (
+            "cleo@example.com",
+            "https://promotion-gate.dev/approval/v1",
+            &agreement,
+        ),
+    ] {
+        let bundle = FACTS.attestation_of(&images, by, (kind, predicate));
+        let bundle = serde_json::from_slice(&bundle).unwrap();
+        for image in &images {
+            attach_bundle(&registry, "app", image, &bundle).unwrap();
+        }
+    }
+    let review = gate.review(&names).await;
+    let used = review.verdict.emergencies();
+    assert_eq!(used.len(), 1, "{:#?}", review.verdict);
+    assert_eq!(used[0].images.len(), 2);
 }

@@ -24,32 +24,23 @@ async fn a_minute_later(gate: &Gate) {
     gate.probe("/readyz").await;
 }
 
-#[tokio::test]
-async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_closed() {
-    let state = Arc::new(AtomicU16::new(OPEN));
-    let answers = Arc::clone(&state);
-    let tracker = Server::start(move |seen| {
-        let status = answers.load(Ordering::SeqCst);
-        let body = match seen.path.as_str() {
-            "/incidents/INC1" => json!({"id": "INC1", "open": status == OPEN, "level": "P1"}),
-            _ => json!({}),
-        };
-        Reply::new(status, "application/json", body.to_string())
-    })
-    .await;
+/// A gate with a policy that asks the tracker about incidents, in a freeze.
+async fn gate(tracker: &Server, when_unreachable: &str) -> Gate {
     let document = |kind: &str, name: &str, spec: Value| {
         json!({
             "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind,
             "metadata": {"name": name}, "spec": spec,
         })
     };
+    let incident = json!({
+        "check": "tracker", "minimumSeverity": "P2", "whenUnreachable": when_unreachable,
+    });
     let policy = json!({
         "environment": "production",
         "requirements": [{"digestPinned": {}}, {"noFreeze": {}}],
         "emergency": {
             "from": [{"group": "on-call"}, {"group": "security"}], "waives": ["noFreeze"],
-            "trustRoots": ["sandbox"],
-            "incident": {"check": "tracker", "minimumSeverity": "P2", "whenUnreachable": "Deny"},
+            "trustRoots": ["sandbox"], "incident": incident,
         },
     });
     let check = json!({
@@ -63,7 +54,23 @@ async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_clo
         directory(&[]),
     ];
     let documents = documents.map(|it| it.to_string());
-    let gate = Gate::start(&documents.join("\n---\n")).await;
+    Gate::start(&documents.join("\n---\n")).await
+}
+
+#[tokio::test]
+async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_closed() {
+    let state = Arc::new(AtomicU16::new(OPEN));
+    let answers = Arc::clone(&state);
+    let tracker = Server::start(move |seen| {
+        let status = answers.load(Ordering::SeqCst);
+        let body = match seen.path.as_str() {
+            "/incidents/INC1" => json!({"id": "INC1", "open": status == OPEN, "level": "P1"}),
+            _ => json!({}),
+        };
+        Reply::new(status, "application/json", body.to_string())
+    })
+    .await;
+    let gate = gate(&tracker, "Deny").await;
     let registry = registry().await;
     let image = push_image(&registry, "app", "v1", "v1").unwrap();
     let name = by_digest(&registry, &image);
@@ -103,5 +110,26 @@ async fn the_webhook_admits_while_the_incident_is_open_and_denies_when_it_is_clo
 
     state.store(OPEN, Ordering::SeqCst);
     assert_eq!(gate.says(&name).await, (true, String::new()));
+    gate.close().await;
+}
+
+#[tokio::test]
+async fn an_incident_that_no_tracker_confirmed_is_told_to_the_deployer_and_counted_as_unverified() {
+    let tracker = Server::start(|_| Reply::status(BROKEN)).await;
+    let gate = gate(&tracker, "Allow").await;
+    let registry = registry().await;
+    let image = push_image(&registry, "app", "v1", "v1").unwrap();
+    declare(&registry, &image);
+    let warnings = gate.warnings(&by_digest(&registry, &image)).await;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("review due"), "{warnings:?}");
+    let unverified = warnings[1].strip_prefix("incident INC1 is unverified: ");
+    assert!(
+        unverified.is_some_and(|why| why.contains("500")),
+        "{warnings:?}"
+    );
+    let (_, metrics) = gate.probe("/metrics").await;
+    let counted = r#"promotion_gate_emergency_changes_total{environment="production",incident="unverified"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
     gate.close().await;
 }

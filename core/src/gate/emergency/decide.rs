@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::commands;
 use super::debt::OverdueReviews;
-use super::incident::{IncidentQuestion, verify_incident};
+use super::incident::{IncidentQuestion, unlisted_opener, verify_incident};
 use super::policy::EmergencyPolicy;
 use super::reasons::{
     EMERGENCY_CLOSED, EMERGENCY_ELSEWHERE, EMERGENCY_EXPIRED, EMERGENCY_NOT_AGREED,
@@ -116,7 +116,7 @@ impl<'a> Denied<'a> {
             None => Vec::new(),
         };
         let namespace = self.promotion.change.workload.namespace.as_deref();
-        let (state, url) = verify_incident(
+        let (state, incident) = verify_incident(
             self.section.incident.as_ref(),
             &agreed,
             &people,
@@ -124,6 +124,10 @@ impl<'a> Denied<'a> {
             &self.evidence.incidents,
             asks,
         )?;
+        let url = incident.and_then(|it| it.url.clone());
+        let required = self.section.incident.as_ref();
+        let opened = incident.filter(|_| required.is_some_and(|it| it.opened_by_other));
+        let opened = opened.zip(self.world.people.value());
         let said = agreed.said;
         let names = |names: &BTreeSet<&str>| names.iter().map(|it| (*it).to_owned()).collect();
         let others = agreed.agreed.difference(&agreed.declared_by);
@@ -136,6 +140,7 @@ impl<'a> Denied<'a> {
             incident: said.incident.id.clone(),
             incident_url: said.incident.url.clone().or(url),
             incident_state: state,
+            unlisted_opener: opened.and_then(|(it, people)| unlisted_opener(it, people)),
             reason: said.reason.clone(),
             declared_by: names(&agreed.declared_by),
             approved_by: others.map(|it| (*it).to_owned()).collect(),

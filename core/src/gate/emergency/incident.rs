@@ -12,8 +12,11 @@ use super::used::IncidentState;
 use crate::attest::predicate::EmergencyChange;
 use crate::gate::evidence::Collected;
 use crate::gate::incident::Incident;
-use crate::gate::people::{Identity, Person};
+use crate::gate::people::{Identity, People, Person};
 use crate::gate::rules::listed;
+
+/// The most characters of an account's name that are shown.
+const MAXIMUM_ACCOUNT: usize = 100;
 
 /// What an incident check is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,18 +33,18 @@ pub struct IncidentQuestion {
 /// * `Partial`: the tracker was reached, and its answer cannot be used
 pub type IncidentAnswers = BTreeMap<IncidentQuestion, Collected<Option<Incident>>>;
 
-/// What is known of the incident, and its address as the tracker gives it.
+/// What is known of the incident, and what the tracker says of it.
 ///
 /// # Errors
 /// Why it is not what the policy asks for. A question that was not asked yet is added to `asks`.
-pub(super) fn verify_incident(
+pub(super) fn verify_incident<'i>(
     required: Option<&IncidentRequirement>,
     agreed: &Agreed<'_>,
     people: &[&Person],
     namespace: Option<&str>,
-    answers: &IncidentAnswers,
+    answers: &'i IncidentAnswers,
     asks: &mut BTreeSet<IncidentQuestion>,
-) -> Result<(IncidentState, Option<String>), Refused> {
+) -> Result<(IncidentState, Option<&'i Incident>), Refused> {
     let Some(required) = required else {
         let why = "the policy does not ask an incident check".to_owned();
         return Ok((IncidentState::Unverified(why), None));
@@ -64,7 +67,7 @@ pub(super) fn verify_incident(
         (Collected::Known(Some(incident)), _) => {
             let wrong = wrong(required, incident, agreed, people, namespace);
             if wrong.is_empty() {
-                return Ok((IncidentState::Verified, incident.url.clone()));
+                return Ok((IncidentState::Verified, Some(incident)));
             }
             let detail = format!("the incident `{id}` {}", listed(wrong, 4));
             Err(Refused::failed(Step::Incident, EMERGENCY_INCIDENT, detail))
@@ -178,18 +181,37 @@ fn wrong(
     wrong
 }
 
+/// The account that opened an incident, if the people directory lists its name for nobody, neither a person nor automation: whose it is,
+/// is not known then.
+pub fn unlisted_opener(incident: &Incident, people: &People) -> Option<String> {
+    let account = incident.created_by.as_deref()?.trim();
+    let mut bots = people.automation().iter();
+    let is_listed = people.people().iter().any(|it| is_account_of(it, account))
+        || bots.any(|it| is_named(account, &it.name) || is_among(&it.identities, account));
+    let shown: String = account.chars().take(MAXIMUM_ACCOUNT).collect();
+    (!is_listed && !account.is_empty()).then(|| shown.replace(char::is_control, " "))
+}
+
 /// Whether an account of a tracker has a name that the directory lists for a person, in whatever case.
 fn is_account_of(person: &Person, account: &str) -> bool {
-    let account = account.trim();
-    let is_it = |name: &str| !name.is_empty() && name.to_lowercase() == account.to_lowercase();
-    let named = is_it(&person.name) || person.display_name.as_deref().is_some_and(is_it);
-    named
-        || person.identities().any(|identity| match identity {
-            Identity::Certificate { name, .. } | Identity::KubernetesUser(name) => {
-                let local = name.split_once('@').map_or("", |(local, _)| local);
-                is_it(name) || is_it(local)
-            }
-            Identity::Account(account) => is_it(account.login()),
-            Identity::Key(_) => false,
-        })
+    let shown = person.display_name.as_deref();
+    is_named(account, &person.name)
+        || shown.is_some_and(|name| is_named(account, name))
+        || is_among(person.identities(), account)
+}
+
+fn is_among<'i>(identities: impl IntoIterator<Item = &'i Identity>, account: &str) -> bool {
+    let mut identities = identities.into_iter();
+    identities.any(|identity| match identity {
+        Identity::Certificate { name, .. } | Identity::KubernetesUser(name) => {
+            let local = name.split_once('@').map_or("", |(local, _)| local);
+            is_named(account, name) || is_named(account, local)
+        }
+        Identity::Account(known) => is_named(account, known.login()),
+        Identity::Key(_) => false,
+    })
+}
+
+fn is_named(account: &str, name: &str) -> bool {
+    !name.is_empty() && name.to_lowercase() == account.trim().to_lowercase()
 }

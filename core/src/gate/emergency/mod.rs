@@ -31,7 +31,7 @@ mod waivers;
 
 pub use debt::{OverdueReview, OverdueReviews};
 pub(in crate::gate) use decide::together;
-pub use incident::{IncidentAnswers, IncidentQuestion, incident_outlook};
+pub use incident::{IncidentAnswers, IncidentQuestion, incident_outlook, unlisted_opener};
 pub use listing::{EmergencyStatement, EmergencyWord, ListedDeclaration, OpenSeats, OwnWord};
 pub use outlook::{EmergencyOutlook, emergency_outlook};
 pub use participants::EmergencyParticipants;

@@ -102,17 +102,39 @@ impl<'a> SignedWords<'a> {
         statements.filter(move |it| roots.iter().any(|root| it.anchor().is_under(root)))
     }
 
-    /// The digests of the declarations, each with its rank: whether a person who may agree signed it, whether a person did, and when.
+    /// The digests of the declarations, each with its rank: whether a person who may agree signed it or agreed to it, whether a person
+    /// signed it, and when.
     pub(super) fn declarations(&self) -> impl Iterator<Item = (Digest, Rank)> {
+        let agreed = self.agreed_to();
         let declarations = self
             .accepted()
             .filter(|it| matches!(it.predicate(), Predicate::EmergencyChange(_)));
-        declarations.map(|it| {
+        declarations.map(move |it| {
+            let id = it.digest();
             let latest = verified_times(it).map(|(_, latest)| latest);
             let by = person(it.signer(), self.people).ok();
-            let is_entitled = by.is_some_and(|by| self.is_entitled(by, None));
-            (it.digest(), (is_entitled, by.is_some(), latest))
+            let is_agreed = by.is_some_and(|by| self.is_entitled(by, None)) || agreed.contains(&id);
+            (id, (is_agreed, by.is_some(), latest))
         })
+    }
+
+    /// The declarations that a person who may agree has agreed to, whether or not that is enough.
+    fn agreed_to(&self) -> BTreeSet<&'a Digest> {
+        let mut agreed = BTreeSet::new();
+        for statement in self.accepted() {
+            let Predicate::Approval(said) = statement.predicate() else {
+                continue;
+            };
+            let named = said.emergency.as_ref();
+            let Some(id) = named.filter(|_| said.decision == ApprovalDecision::Approved) else {
+                continue;
+            };
+            let by = person(statement.signer(), self.people);
+            if by.is_ok_and(|by| self.is_entitled(by, None)) {
+                agreed.insert(id);
+            }
+        }
+        agreed
     }
 
     /// A declaration that people agreed to as the policy asks.
@@ -729,8 +751,8 @@ impl<'a> Votes<'a> {
     }
 }
 
-/// The declarations that are judged: those of people who may agree come first, then those of other people, and of each the newest, so
-/// that one cannot be hidden behind many others.
+/// The declarations that are judged: those that a person who may agree has signed or agreed to come first, then those of other people, and
+/// of each the newest, so that people who may not agree cannot hide one behind many others.
 pub(super) fn foremost(declarations: impl IntoIterator<Item = (Digest, Rank)>) -> Vec<Digest> {
     let mut all: BTreeMap<Digest, Rank> = BTreeMap::new();
     for (digest, rank) in declarations {
@@ -749,7 +771,7 @@ fn least(refused: Vec<Refused>) -> Result<(), Refused> {
 }
 
 /// The governors whom the people directory lists, by their users.
-pub(super) fn governors<'p>(world: &World, people: &'p People) -> impl Iterator<Item = &'p Person> {
+fn governors<'p>(world: &World, people: &'p People) -> impl Iterator<Item = &'p Person> {
     let users = world.governors.users.iter().cloned();
     users.filter_map(
         move |user| match people.person_of(&Identity::KubernetesUser(user)) {

@@ -22,6 +22,9 @@ pub struct EmergencyUse {
     pub incident_url: Option<String>,
     /// What is known of the incident.
     pub incident_state: IncidentState,
+    /// The account that opened the incident, where the policy asks that nobody of those who agreed did (`openedByOther`) and the people
+    /// directory does not list the account. Nothing shows then that it is somebody else's.
+    pub unlisted_opener: Option<String>,
     /// Why this image mends the incident, as the declaration says.
     pub reason: String,
     /// The people who signed the declaration, by name in the people directory.
@@ -88,6 +91,9 @@ impl EmergencyUse {
         if self.has_unknown_author {
             text.push_str("it is not known who wrote the change; ");
         }
+        for caution in self.cautions() {
+            text.push_str(&format!("{caution}; "));
+        }
         let waived: Vec<_> = self.waived.iter().copied().collect();
         text.push_str(&format!(
             "waived: {}; ends {}; review due {}",
@@ -105,6 +111,24 @@ impl EmergencyUse {
             minute(self.review_due),
             self.incident
         )
+    }
+
+    /// What else the deployer has to know: what nobody has confirmed about the incident.
+    pub(in crate::gate) fn cautions(&self) -> Vec<String> {
+        let incident = &self.incident;
+        let unverified = match &self.incident_state {
+            IncidentState::Verified => None,
+            IncidentState::Unverified(why) => Some(format!(
+                "incident {incident} is unverified: {}",
+                why.replace(char::is_control, " ")
+            )),
+        };
+        let opened = self.unlisted_opener.as_ref().map(|account| {
+            format!(
+                "incident {incident} was opened by the account `{account}`, which the people directory does not list"
+            )
+        });
+        unverified.into_iter().chain(opened).collect()
     }
 
     /// Adds what another policy says of the same emergency change: what is stricter counts.
@@ -125,6 +149,8 @@ impl EmergencyUse {
         if self.incident_url.is_none() {
             self.incident_url.clone_from(&other.incident_url);
         }
+        let accounts = self.unlisted_opener.iter().chain(&other.unlisted_opener);
+        self.unlisted_opener = accounts.min().cloned();
     }
 }
 

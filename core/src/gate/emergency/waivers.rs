@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::commands::declare;
 use super::decide::{Answer, Denied, can_be_an_emergency};
 use super::policy::EmergencyPolicy;
-use super::signed::{ChangeAuthors, SignedWords, governors};
+use super::signed::{ChangeAuthors, SignedWords};
 use crate::attest::predicate::Predicate;
 use crate::expression::Work;
 use crate::gate::evidence::{Effect, Evidence, Subject};
@@ -97,10 +97,9 @@ impl<'a> Waivers<'a> {
             return kept;
         }
         let (needs, authors) = (Needs::default(), ChangeAuthors::default());
-        for (at, subject) in self.subjects().iter().enumerate() {
-            let check = self.check(policy, &needs, at);
-            let check = check.filter(|it| policy.matches_image(&it.image.reference));
-            let (Some(subject), Some(check)) = (subject, check) else {
+        for at in images_about(policy, self.promotion) {
+            let subject = self.subjects().get(at).and_then(Option::as_ref);
+            let (Some(subject), Some(check)) = (subject, self.check(policy, &needs, at)) else {
                 continue;
             };
             let Some(evidence) = check.evidence.value().copied() else {
@@ -149,9 +148,7 @@ impl<'a> Waivers<'a> {
         if !findings.is_empty() {
             return self.with_denied(policy, findings, use_it);
         }
-        let images = self.promotion.images().enumerate();
-        let images = images.filter(|(_, (image, _))| policy.matches_image(&image.reference));
-        let images = images.map(|(at, _)| at).collect();
+        let images = images_about(policy, self.promotion);
         self.with_images(policy, findings, images, use_it)
     }
 
@@ -166,7 +163,9 @@ impl<'a> Waivers<'a> {
         if !can_be_an_emergency(self.promotion.kind) {
             return None;
         }
-        let needs = needs_of(section, policy, self.governing.world);
+        // What is read of it here are the trust roots, not the keys.
+        let names = section.root_names(policy).into_iter();
+        let needs = Needs::roots(names, &[], &self.governing.world.trust_roots);
         let authors = self.authors.get_or_init(|| self.all_authors());
         let images = images
             .into_iter()
@@ -310,28 +309,37 @@ fn images_that_need_it(
             Target::Workload | Target::Field(_) => None,
         })
         .collect();
-    let whole = findings
-        .iter()
-        .any(|finding| !matches!(finding.target, Target::Image(_)));
+    let is_whole = |finding: &&Finding| !matches!(finding.target, Target::Image(_));
+    let whole = match findings.iter().any(is_whole) {
+        true => images_about(policy, promotion),
+        false => Vec::new(),
+    };
     let images = promotion.images().enumerate();
-    let needing = images.filter(|(_, (image, _))| {
-        fields.contains(image.field.as_str()) || whole && policy.matches_image(&image.reference)
-    });
+    let needing = images
+        .filter(|(at, (image, _))| fields.contains(image.field.as_str()) || whole.contains(at));
     needing.map(|(at, _)| at).collect()
 }
 
-/// The anchors under which declarations and agreements are accepted: the trust roots, with certificates and with the keys of the
-/// people who may agree, and of governors.
+/// The images that stand for the object as a whole under a policy, by their place: those that its `match.images` names; all, if it names
+/// none of them, since the policy governs such an object too.
+fn images_about(policy: &Policy, promotion: &Promotion) -> Vec<usize> {
+    let images = promotion.images().enumerate();
+    let named = images.filter(|(_, (image, _))| policy.matches_image(&image.reference));
+    let named: Vec<_> = named.map(|(at, _)| at).collect();
+    match named.is_empty() {
+        true => (0..promotion.images().count()).collect(),
+        false => named,
+    }
+}
+
+/// What statements about emergency changes need: the trust roots, with certificates and with the keys of everybody in the people directory,
+/// since anybody of them may declare an emergency change, and end the own one.
 fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs {
     let people = world.people.value();
-    let keys = people.map(|people| {
-        let each = section.from.iter().flat_map(|from| from.keys(people));
-        // A governor may end an emergency change.
-        let governors = governors(world, people).flat_map(Person::keys);
-        each.chain(governors.map(Arc::clone)).collect::<Vec<_>>()
-    });
+    let each = people.into_iter().flat_map(|people| people.people());
+    let keys: Vec<_> = each.flat_map(Person::keys).map(Arc::clone).collect();
     let names = section.root_names(policy).into_iter();
-    Needs::roots(names, &keys.unwrap_or_default(), &world.trust_roots)
+    Needs::roots(names, &keys, &world.trust_roots)
 }
 
 impl Governing<'_> {
@@ -339,20 +347,16 @@ impl Governing<'_> {
     /// need, the statements of everybody in the people directory, since anybody of them may review.
     pub fn emergency_listing_needs(&self, promotion: &Promotion) -> BTreeMap<Subject, ImageNeeds> {
         let mut all = self.needs(promotion);
-        let people = self.world.people.value();
-        let each = people.into_iter().flat_map(|people| people.people());
-        let keys: Vec<_> = each.flat_map(Person::keys).map(Arc::clone).collect();
         for (policy, _) in &self.policies {
             let Some(section) = policy.emergency.as_deref() else {
                 continue;
             };
-            let names = section.root_names(policy).into_iter();
-            let own = Needs::roots(names, &keys, &self.world.trust_roots);
-            for (image, pin) in promotion.images() {
+            let own = needs_of(section, policy, self.world);
+            let about = images_about(policy, promotion);
+            for (at, (image, pin)) in promotion.images().enumerate() {
                 let reference = &image.reference;
-                let subject = pin.subject(reference).filter(|_| {
-                    policy.matches_image(reference) && !self.refuses_by_name(reference)
-                });
+                let is_about = about.contains(&at) && !self.refuses_by_name(reference);
+                let subject = pin.subject(reference).filter(|_| is_about);
                 let Some(subject) = subject else { continue };
                 let needs = all.entry(subject).or_default();
                 needs.can_hurt = true;
@@ -392,11 +396,16 @@ impl Governing<'_> {
                 let subjects = known.filter_map(|(check, _)| check.subject.cloned());
                 subjects.collect::<Vec<_>>()
             });
-            let Some(section) = policy_of.emergency.as_deref() else {
+            let subjects = subjects.unwrap_or_default();
+            let Some(section) = policy_of
+                .emergency
+                .as_deref()
+                .filter(|_| !subjects.is_empty())
+            else {
                 continue;
             };
             let own = needs_of(section, policy_of, self.world);
-            for subject in subjects.into_iter().flatten() {
+            for subject in subjects {
                 let known = gathered.get(&subject);
                 let mut needs = more.get(&subject).or(known).cloned().unwrap_or_default();
                 let is_known = |needs: &ImageNeeds| {
