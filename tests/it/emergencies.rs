@@ -934,11 +934,11 @@ fn a_tracker_that_does_not_answer_denies_or_is_recorded_as_the_operator_chose() 
 
 #[test]
 fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so() {
-    let owing = |environment: &'static str, due: i64| {
+    let owed = |declaration: Digest, environment: &'static str, due: i64| {
         move |world: &mut promotion_gate_core::gate::World| {
             let review = OverdueReview {
                 due: at(due),
-                declaration: Digest::sha256(b"earlier"),
+                declaration: declaration.clone(),
                 incident: "INC0".to_owned(),
                 image: format!("registry.example/app@{}", *OTHER),
             };
@@ -946,6 +946,7 @@ fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so()
             world.overdue_reviews = Collected::Known(reviews.into());
         }
     };
+    let owing = |environment, due| owed(Digest::sha256(b"earlier"), environment, due);
     let blocking = || Case::new().emergency("blockOnOverdueReview", json!(true));
     blocking()
         .knowing(owing("production", -60))
@@ -953,6 +954,9 @@ fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so()
     blocking().knowing(owing("production", 1)).passes();
     blocking().knowing(owing("staging", -60)).passes();
     Case::new().knowing(owing("production", -60)).passes();
+    // It blocks the next one, and not itself.
+    let own: Digest = digest_of(&declaration(json!({}))).parse().unwrap();
+    blocking().knowing(owed(own, "production", -60)).passes();
     // Without a cluster no reviews are kept; where they are kept and cannot be read, they may be overdue.
     blocking().passes();
     let unread = blocking().knowing(|world| {
