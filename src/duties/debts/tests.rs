@@ -113,6 +113,7 @@ impl ApiServer {
                 self.delete(last);
                 (200, found)
             }
+            (&Method::PUT, Some(_)) if self.refused.lock().unwrap().contains(last) => failure(500),
             (&Method::PUT, Some(mut found)) if is_status => {
                 let version = &found["metadata"]["resourceVersion"];
                 if *version != object["metadata"]["resourceVersion"] {
@@ -517,6 +518,26 @@ async fn a_record_that_cannot_be_written_keeps_no_other_one_from_being_written()
     bench.debts.keep_uses(&present, &entries).await;
     assert!(bench.server.get(first).is_some());
     assert_eq!(*bench.server.written.lock().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_written_keeps_no_other_one_from_being_written() {
+    let bench = Bench::new();
+    let first = "emergency-0";
+    let mut object = record();
+    object["metadata"]["name"] = json!(first);
+    bench.server.put(first, object);
+    bench.server.put(NAME, record());
+    bench
+        .server
+        .refused
+        .lock()
+        .unwrap()
+        .insert(first.to_owned());
+    bench.round().await;
+    let refused = bench.server.get(first).unwrap();
+    assert_eq!(refused["status"], Value::Null);
+    assert_eq!(bench.status("state"), "overdue");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,8 +85,10 @@ impl Debts {
         }
     }
 
-    /// Writes the status of each record whose status is not what it should be.
+    /// Writes the status of each record whose status is not what it should be. One that cannot be written keeps no other one from being
+    /// written.
     pub(super) async fn write_statuses(&self, present: &[Arc<Record>], now: Timestamp) {
+        let mut has_failed = false;
         for record in present {
             let (name, state) = (record.name(), record.state(now));
             let (findings, restored) = {
@@ -117,11 +119,14 @@ impl Debts {
                 Ok(false) => continue,
                 Err(why) => {
                     tracing::warn!(name, why, "the status of a record cannot be written");
-                    sleep(AFTER_FAILURE).await;
-                    return;
+                    has_failed = true;
+                    continue;
                 }
             }
             self.tell(record, &status);
+        }
+        if has_failed {
+            sleep(AFTER_FAILURE).await;
         }
     }
 
