@@ -236,7 +236,7 @@ pub enum ChangeOutcome {
     Gone,
     /// A template runs again that ran before.
     RolledBack,
-    /// Its Pods crash, or it did not become ready in time.
+    /// Its Pods crash or cannot start, or it did not become ready in time.
     Failed,
 }
 

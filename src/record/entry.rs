@@ -1,5 +1,6 @@
 //! From a review to the entries that record it, and from a stored record to the entries that count. Both are pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::review::Review;
 
 /// The most entries of one record.
 pub(super) const MAXIMUM_ENTRIES: usize = 100;
-/// The most emergency changes that one entry names, the newest first.
+/// The most uses of emergency changes that one entry names, the newest first.
 const MAXIMUM_EMERGENCIES: usize = 16;
 /// How many are left of a record that holds more.
 const TRIMMED: usize = 90;
@@ -294,8 +295,8 @@ fn admitted_by(verdict: &Verdict, complied: &BTreeSet<String>) -> WrittenBy {
 }
 
 /// Whether a record says already what a new entry says. What was not seen in the cluster gives way to another Pod of its template,
-/// which may come to be seen. An emergency change is always recorded, since a review is owed for it; so are ages that were judged, and the
-/// return from another template, since the image has not run in between.
+/// which may come to be seen. Each use of an emergency change is recorded, since the last one says who may review it and from when on; so
+/// are ages that were judged, and the return from another template, since the image has not run in between.
 pub(super) fn is_known(known: Option<&KeptEntry>, new: &NewEntry) -> bool {
     let NewEntry {
         entry: new,
@@ -317,28 +318,65 @@ pub(super) fn is_known(known: Option<&KeptEntry>, new: &NewEntry) -> bool {
     })
 }
 
-/// Whether an entry names all of these emergency changes already.
+/// Whether an entry names all of these uses of emergency changes already, or later ones by the same requesters.
 fn are_marked(known: &[WrittenEmergency], new: &[WrittenEmergency]) -> bool {
     let is_known = |new: &WrittenEmergency| {
         let mut known = known.iter();
-        known.any(|it| (&it.declaration, &it.environment) == (&new.declaration, &new.environment))
+        known.any(|it| is_by_same(it, new) && it.admitted >= new.admitted)
     };
     new.iter().all(is_known)
 }
 
-/// The entry to write in place of a known one of the same key: the emergency changes and the judged ages of both are kept, and that the
-/// object was seen; if the workload returns from another template, from now on.
+/// Whether two uses are of the same emergency change by the same requester, with the incident in the same state. Each requester is kept out
+/// of the review, and the tracker may have confirmed the incident for one use and not for another.
+fn is_by_same(one: &WrittenEmergency, other: &WrittenEmergency) -> bool {
+    one.declaration == other.declaration
+        && one.environment == other.environment
+        && one.requester == other.requester
+        && one.incident_state == other.incident_state
+}
+
+/// The uses that two states of an entry name, the newest first, and of several by the same requester the newest.
+fn joined_marks(new: Vec<WrittenEmergency>, known: Vec<WrittenEmergency>) -> Vec<WrittenEmergency> {
+    let mut joined: Vec<WrittenEmergency> = Vec::new();
+    for mark in new.into_iter().chain(known) {
+        let same = joined.iter().position(|it| is_by_same(it, &mark));
+        let mark = match same.map(|at| joined.swap_remove(at)) {
+            Some(other) if other.admitted < mark.admitted => newest_of(mark, other),
+            Some(other) => newest_of(other, mark),
+            None => mark,
+        };
+        joined.push(mark);
+    }
+    joined.sort_by_key(|it| Reverse(it.admitted));
+    joined.truncate(MAXIMUM_EMERGENCIES);
+    joined
+}
+
+/// The newer of two uses by the same requester, with everybody who had a part in one of them and the earlier review: the older use may not
+/// be kept elsewhere yet.
+fn newest_of(newer: WrittenEmergency, older: WrittenEmergency) -> WrittenEmergency {
+    let mut mark = newer;
+    mark.declared_by.extend(older.declared_by);
+    mark.approved_by.extend(older.approved_by);
+    mark.authors.extend(older.authors);
+    mark.unknown_author |= older.unknown_author;
+    mark.policies.extend(older.policies);
+    mark.waived.extend(older.waived);
+    mark.images.extend(older.images);
+    mark.review_due = mark.review_due.min(older.review_due);
+    mark
+}
+
+/// The entry to write in place of a known one of the same key: the uses of emergency changes and the judged ages of both are kept, and that
+/// the object was seen; if the workload returns from another template, from now on.
 pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &NewEntry) -> WrittenEntry {
     let mut entry = new.entry.clone();
     let Some(known) = known.and_then(KeptEntry::parsed) else {
         return entry;
     };
-    let others = known.emergency.iter();
-    let others = others.filter(|it| !are_marked(&entry.emergency, std::slice::from_ref(*it)));
-    let others: Vec<_> = others.cloned().collect();
-    entry.emergency.extend(others);
+    entry.emergency = joined_marks(entry.emergency, known.emergency);
     entry.ages_judged.extend(known.ages_judged);
-    entry.emergency.truncate(MAXIMUM_EMERGENCIES);
     if known.state == EntryState::Observed && known.workload == entry.workload {
         entry.state = EntryState::Observed;
         entry.observed_at = known.observed_at;

@@ -34,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 pub(super) enum Attempt {
     /// There is such a record by now.
     Exists,
+    /// The record has changed since it was seen.
+    Changed(String),
     /// There is no such record any more.
     Missing,
     /// The namespace is deleted, or is being deleted: nothing is created in it, so that no upkeep needs the record.
@@ -121,19 +123,23 @@ impl ReleaseRecords {
         let mut exists = None;
         let mut pause = LONGEST_PAUSE / 16;
         loop {
-            let (record_is_known, known) = {
+            let (version, known) = {
                 let memory = self.memory();
                 let record = memory.get(&name);
                 let entry = record.and_then(|record| record.entries.get(&new.key));
-                (record.is_some(), entry.cloned())
+                let version = record.map(|record| record.resource_version.clone());
+                (version, entry.cloned())
             };
             if is_known(known.as_ref(), new) {
                 self.metrics.count_record_write("known");
                 return Ok(());
             }
             let attempt = async {
-                match exists.unwrap_or(record_is_known) {
-                    true => self.patch(&name, new, known.as_ref()).await,
+                match exists.unwrap_or(version.is_some()) {
+                    true => {
+                        let (known, version) = (known.as_ref(), version.as_deref());
+                        self.patch(&name, new, known, version).await
+                    }
                     false => self.create(&name, new).await,
                 }
             };
@@ -146,7 +152,10 @@ impl ReleaseRecords {
                     self.trim_if_full(&name);
                     return Ok(());
                 }
-                Err(Attempt::Exists) if exists.is_none() => exists = Some(true),
+                Err(Attempt::Exists) if exists.is_none() => {
+                    exists = Some(true);
+                    self.read_again(&name, deadline).await;
+                }
                 Err(Attempt::Missing) if exists != Some(false) => {
                     // Somebody deleted it. What else it held comes back as the watch will find.
                     let deleted = self.memory_mut().remove(&name);
@@ -160,6 +169,10 @@ impl ReleaseRecords {
                 Err(failed) => {
                     let why = match failed {
                         Attempt::Again(why) => why,
+                        Attempt::Changed(why) => {
+                            self.read_again(&name, deadline).await;
+                            why
+                        }
                         _ => {
                             exists = None;
                             "the record was made and deleted meanwhile".to_owned()
@@ -226,13 +239,28 @@ impl ReleaseRecords {
         name: &RecordName,
         new: &NewEntry,
         known: Option<&KeptEntry>,
+        version: Option<&str>,
     ) -> Result<DynamicObject, Attempt> {
         let key = &new.key;
         let entry = replacing_known(known, new);
         let signed = self.signed(name, key, &entry, false).await?;
         let replaced = replacing(signed, known);
-        let patch = json!({"spec": {"lastUsed": Timestamp::now(), "entries": {key: replaced}}});
+        let spec = json!({"lastUsed": Timestamp::now(), "entries": {key: replaced}});
+        let patch = match version.filter(|_| !new.entry.emergency.is_empty()) {
+            // Of two replicas that write at once, none drops the use of an emergency change that the other one has written.
+            Some(version) => json!({"metadata": {"resourceVersion": version}, "spec": spec}),
+            None => json!({"spec": spec}),
+        };
         self.merge(name, patch).await
+    }
+
+    /// Takes over how a record is now, before it is written again.
+    async fn read_again(&self, name: &RecordName, deadline: Instant) {
+        let api = self.api(&name.namespace);
+        // What cannot be read is tried with what is known.
+        if let Ok(Ok(Some(object))) = timeout_at(deadline, api.get_opt(&name.name)).await {
+            self.take_in(&object, false).await;
+        }
     }
 
     /// Applies one merge patch to a record.
@@ -258,7 +286,7 @@ impl ReleaseRecords {
             }
             Err(Attempt::Missing | Attempt::Unneeded) => Ok(()),
             Err(Attempt::Exists) => Err("the record has changed meanwhile".to_owned()),
-            Err(Attempt::Again(why) | Attempt::Refused(why)) => Err(why),
+            Err(Attempt::Again(why) | Attempt::Changed(why) | Attempt::Refused(why)) => Err(why),
         }
     }
 
@@ -333,6 +361,7 @@ fn attempt_of(error: Error) -> Attempt {
     let missing = status.details.as_ref().map(|details| details.kind.as_str());
     match (status.code, status.reason.as_str()) {
         (409, "AlreadyExists") => Attempt::Exists,
+        (409, "Conflict") => Attempt::Changed(said(error)),
         (404, _) => match missing {
             Some("releaserecords") => Attempt::Missing,
             Some("namespaces") => Attempt::Unneeded,
@@ -363,19 +392,22 @@ mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
     use std::future::{Ready, ready};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
     use std::task::{Context, Poll};
 
-    use http::{Request, Response};
-    use http_body_util::Full;
+    use futures::future::BoxFuture;
+    use http::{Method, Request, Response};
+    use http_body_util::{BodyExt as _, Full};
     use hyper::body::Bytes;
     use kube::Client;
     use kube::client::Body;
     use promotion_gate_core::gate::{Digest, Workload};
 
     use super::super::entry::KeptRecord;
+    use super::super::identity::Identity;
+    use super::super::key::SigningKey;
     use super::*;
-    use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenWorkload};
+    use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEmergency, WrittenWorkload};
     use crate::cluster::Cluster;
     use crate::metrics::Metrics;
 
@@ -456,5 +488,125 @@ mod tests {
         let another = records.put(&entry("other"), now, now).await;
         assert!(matches!(another, Err(Unwritten::Yet(_))), "{another:?}");
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    /// An API server with one record. It refuses a patch for another version than the present one.
+    #[derive(Clone, Default)]
+    struct Stored(Arc<Mutex<Value>>);
+
+    impl Stored {
+        fn answer(&self, method: &Method, patch: &Value) -> (u16, Value) {
+            let mut stored = self.0.lock().unwrap();
+            if *method != Method::PATCH {
+                return (200, stored.clone());
+            }
+            let made_for = &patch["metadata"]["resourceVersion"];
+            if !made_for.is_null() && *made_for != stored["metadata"]["resourceVersion"] {
+                let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": ""});
+                return (409, conflict);
+            }
+            for (key, fields) in patch["spec"]["entries"].as_object().unwrap() {
+                let mut fields = fields.as_object().unwrap().clone();
+                fields.retain(|_, value| !value.is_null());
+                stored["spec"]["entries"][key] = Value::Object(fields);
+            }
+            stored["metadata"]["resourceVersion"] = json!("3");
+            (200, stored.clone())
+        }
+    }
+
+    impl tower::Service<Request<Body>> for Stored {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let stored = self.clone();
+            Box::pin(async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let patch: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let (code, answer) = stored.answer(&parts.method, &patch);
+                let answer = Full::new(Bytes::from(answer.to_string()));
+                Ok(Response::builder().status(code).body(answer).unwrap())
+            })
+        }
+    }
+
+    /// An admission by an emergency change that this user asked for.
+    fn used(requester: &str, second: i64) -> NewEntry {
+        let at = Timestamp::from_second(second).unwrap();
+        let mark = WrittenEmergency {
+            declaration: Digest::sha256(b"declaration").to_string(),
+            environment: "production".to_owned(),
+            incident: "INC1".to_owned(),
+            incident_url: None,
+            incident_state: "verified".to_owned(),
+            declared_by: ["ben".to_owned()].into(),
+            approved_by: Default::default(),
+            authors: Default::default(),
+            unknown_author: false,
+            requester: Some(requester.to_owned()),
+            policies: Default::default(),
+            waived: Default::default(),
+            images: Default::default(),
+            admitted: at,
+            expires: at,
+            review_due: at,
+        };
+        let entry = WrittenEntry {
+            at,
+            emergency: vec![mark],
+            ..entry("shop").entry
+        };
+        let subject = RecordSubject::Digest(Digest::sha256(b"image"));
+        NewEntry::new(subject, Some("shop".to_owned()), entry)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn uses_of_an_emergency_change_that_two_replicas_record_at_once_are_all_kept() {
+        let server = Stored::default();
+        let cluster = Cluster::of(Client::new(server.clone(), "promotion-gate"));
+        let (records, tasks) = ReleaseRecords::start(cluster, Arc::new(Metrics::default()));
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        let key = SigningKey::generate().unwrap();
+        let identity = Identity {
+            cluster: "c".to_owned(),
+            public: key.public(),
+            key,
+        };
+        records.identity.store(Some(Arc::new(identity)));
+        records.uids().insert("shop".to_owned(), "n".to_owned());
+        let (alice, bob) = (used("alice", 1), used("bob", 2));
+        assert_eq!(alice.key, bob.key);
+        let name = records.record_of(&alice);
+        let mut stored = json!({
+            "apiVersion": API_VERSION,
+            "kind": "ReleaseRecord",
+            "metadata": {"name": name.name, "namespace": "shop", "uid": "1", "resourceVersion": "1"},
+            "spec": {"digest": Digest::sha256(b"image").to_string(), "entries": {}},
+        });
+        let seen = serde_json::from_value(stored.clone()).unwrap();
+        records.take_in(&seen, true).await;
+        // Another replica has written since, and the watch has not shown it yet.
+        let signed = records.signed(&name, &alice.key, &alice.entry, false).await;
+        stored["spec"]["entries"][&alice.key] = Value::Object(signed.ok().unwrap());
+        stored["metadata"]["resourceVersion"] = json!("2");
+        *server.0.lock().unwrap() = stored;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        records.put(&bob, deadline, deadline).await.unwrap();
+        let stored = server.0.lock().unwrap();
+        let marks = &stored["spec"]["entries"][&alice.key]["emergency"];
+        let requesters: Vec<_> = marks
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mark| mark["requester"].as_str().unwrap())
+            .collect();
+        assert_eq!(requesters, ["bob", "alice"]);
     }
 }

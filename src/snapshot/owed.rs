@@ -110,7 +110,8 @@ mod tests {
         };
         let after: Timestamp = "2026-01-03T00:00:00Z".parse().unwrap();
         let declared = |environment: &str| {
-            let first = owed.first_of(environment, after);
+            let next = Digest::sha256(b"next");
+            let first = owed.first_besides(&next, environment, after);
             first.map(|it| it.declaration.clone())
         };
         assert_eq!(declared("production"), Some(Digest::sha256(b"a")));

@@ -977,11 +977,11 @@ fn an_incident_that_an_account_opened_which_the_directory_does_not_list_draws_a_
 
 #[test]
 fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so() {
-    let owing = |environment: &'static str, due: i64| {
+    let owed = |declaration: Digest, environment: &'static str, due: i64| {
         move |world: &mut promotion_gate_core::gate::World| {
             let review = OverdueReview {
                 due: at(due),
-                declaration: Digest::sha256(b"earlier"),
+                declaration: declaration.clone(),
                 incident: "INC0".to_owned(),
                 image: format!("registry.example/app@{}", *OTHER),
             };
@@ -989,6 +989,7 @@ fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so()
             world.overdue_reviews = Collected::Known(reviews.into());
         }
     };
+    let owing = |environment, due| owed(Digest::sha256(b"earlier"), environment, due);
     let blocking = || Case::new().emergency("blockOnOverdueReview", json!(true));
     blocking()
         .knowing(owing("production", -60))
@@ -996,6 +997,9 @@ fn an_overdue_review_blocks_the_next_emergency_change_where_the_policy_says_so()
     blocking().knowing(owing("production", 1)).passes();
     blocking().knowing(owing("staging", -60)).passes();
     Case::new().knowing(owing("production", -60)).passes();
+    // It blocks the next one, and not itself.
+    let own: Digest = digest_of(&declaration(json!({}))).parse().unwrap();
+    blocking().knowing(owed(own, "production", -60)).passes();
     // Without a cluster no reviews are kept; where they are kept and cannot be read, they may be overdue.
     blocking().passes();
     let unread = blocking().knowing(|world| {

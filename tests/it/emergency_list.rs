@@ -30,7 +30,9 @@ fn entry(it: &Emergency, declaration: &str, hours: i64, requester: &str) -> Valu
             "declaration": declaration, "environment": "production", "incident": "INC1",
             "incidentState": "unverified", "declaredBy": ["ada"], "approvedBy": ["ben"],
             "requester": requester, "policies": ["prod"], "waived": ["approvals"],
-            "images": [it.image], "admitted": now.to_string(), "expires": now.to_string(),
+            "images": [it.image], "expires": now.to_string(),
+            // A verified time has whole seconds, so that a review in the same second would be earlier.
+            "admitted": (now - SignedDuration::from_mins(1)).to_string(),
             "reviewDue": (now + SignedDuration::from_hours(hours)).to_string(),
         }],
     })
@@ -110,6 +112,21 @@ async fn what_was_used_is_listed_with_the_state_of_its_review() {
     assert_eq!(reviewed["verdict"], "unjustified");
     assert_eq!(reviewed["reviewer"], "cleo");
     said(&list(&it, &[]), 0, "reviewed by   cleo: unjustified");
+
+    // It is used again: the review is not one of that.
+    let mut again = entry(&it, &declaration, 48, "deployer");
+    let mut later = again["emergency"][0].clone();
+    later["requester"] = json!("another deployer");
+    later["admitted"] = json!((Timestamp::now() + SignedDuration::from_mins(1)).to_string());
+    let marks = again["emergency"].as_array_mut().unwrap();
+    marks.insert(0, later);
+    cluster.holds(&it.digest, &[again]);
+    let (code, report) = listed(&it);
+    assert_eq!(report["emergencies"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (code, &report["emergencies"][0]["state"]),
+        (0, &json!("due"))
+    );
 
     // The person who asked the cluster for the change does not review it, whatever identity signs.
     cluster.holds(&it.digest, &[entry(&it, &declaration, -1, "cleo")]);

@@ -67,6 +67,9 @@ struct UsedEmergency {
     /// When it was used first.
     #[schemars(with = "String")]
     admitted: Timestamp,
+    /// When it was used last.
+    #[serde(skip)]
+    last_admitted: Timestamp,
     /// When its review is due.
     #[schemars(with = "String")]
     review_due: Timestamp,
@@ -193,6 +196,7 @@ impl UsedEmergency {
             workloads: BTreeSet::new(),
             images: BTreeSet::new(),
             admitted: mark.admitted,
+            last_admitted: mark.admitted,
             review_due: mark.review_due,
             state: "unknown",
             outcome: None,
@@ -215,6 +219,7 @@ impl UsedEmergency {
             workloads: BTreeSet::new(),
             images: BTreeSet::new(),
             admitted: spec.admitted,
+            last_admitted: spec.last_admitted,
             review_due: spec.review_due,
             state: "unknown",
             outcome: None,
@@ -245,9 +250,16 @@ impl UsedEmergency {
                 .insert(format!("{} {namespace}/{}", of.kind, of.name));
             self.images.insert(used.image.clone());
         }
+        self.add_incident_state(&spec.incident.state);
         self.admitted = self.admitted.min(spec.admitted);
+        self.last_admitted = self.last_admitted.max(spec.last_admitted);
         self.review_due = self.review_due.min(spec.review_due);
         self.outcome = status.outcome.map(ChangeOutcome::id);
+        // Release records may tell of a later use.
+        let spec = EmergencyChangeRecordSpec {
+            last_admitted: self.last_admitted,
+            ..spec.clone()
+        };
         let state = spec.state(status, spec.review_due);
         if state.is_ended() {
             self.state = state.id();
@@ -268,8 +280,17 @@ impl UsedEmergency {
         let own = mark.images.iter();
         let own = own.filter(|it| it.ends_with(&format!("@{image}")));
         self.images.extend(own.cloned());
+        self.add_incident_state(&mark.incident_state);
         self.admitted = self.admitted.min(mark.admitted);
+        self.last_admitted = self.last_admitted.max(mark.admitted);
         self.review_due = self.review_due.min(mark.review_due);
+    }
+
+    /// The incident is verified if the tracker confirmed it for each use.
+    fn add_incident_state(&mut self, state: &str) {
+        if self.incident_state != state {
+            self.incident_state = "unverified".to_owned();
+        }
     }
 
     /// The command with which a person reviews it.
@@ -289,7 +310,8 @@ impl UsedEmergency {
         command_line(words.iter().map(String::as_str))
     }
 
-    /// Takes over a review by a person who had no part in the emergency change, by what is signed and by what the records say.
+    /// Takes over a review by a person who had no part in the emergency change, by what is signed and by what the records say, if it was signed
+    /// after the last use.
     fn reviewed(&mut self, declared: &ListedDeclaration, people: &People) {
         let mut participants = declared.participants.clone();
         participants
@@ -308,7 +330,8 @@ impl UsedEmergency {
             else {
                 continue;
             };
-            if participants.why_not_reviewer(person).is_none() {
+            let is_later = statement.earliest >= Some(self.last_admitted);
+            if is_later && participants.why_not_reviewer(person).is_none() {
                 self.state = "reviewed";
                 self.verdict = Some(verdict.id());
                 self.reviewer = Some(person.clone());
@@ -494,6 +517,59 @@ mod tests {
         assert!(one.workloads.contains("Deployment shop/web"));
         assert_eq!(listed(None, None).len(), 2);
         assert_eq!(listed(None, Some("other")).len(), 0);
+    }
+
+    #[test]
+    fn the_uses_of_one_declaration_are_listed_as_one_that_ended_if_its_review_came_after_the_last()
+    {
+        let at = |minute: i64| Timestamp::from_second(60 * minute).unwrap();
+        let used = |requester: &str, state: &str, minute: i64| WrittenEmergency {
+            declaration: "sha256:1".to_owned(),
+            environment: "production".to_owned(),
+            incident: "INC1".to_owned(),
+            incident_url: None,
+            incident_state: state.to_owned(),
+            declared_by: ["ben".to_owned()].into(),
+            approved_by: BTreeSet::new(),
+            authors: BTreeSet::new(),
+            unknown_author: false,
+            requester: Some(requester.to_owned()),
+            policies: BTreeSet::new(),
+            waived: BTreeSet::new(),
+            images: BTreeSet::new(),
+            admitted: at(minute),
+            expires: at(60),
+            review_due: at(minute + 100),
+        };
+        let spec = serde_json::json!({
+            "declaration": "sha256:1", "environment": "production",
+            "incident": {"id": "INC1", "state": "verified"}, "requesters": ["alice"],
+            "admitted": at(10), "lastAdmitted": at(10), "expires": at(60), "reviewDue": at(110),
+        });
+        let spec: EmergencyChangeRecordSpec = serde_json::from_value(spec).unwrap();
+        let status = serde_json::json!({"review": {
+            "verdict": "justified", "reviewer": "bob", "at": at(15), "reason": "x", "statement": "sha256:4",
+        }});
+        let status: EmergencyChangeRecordStatus = serde_json::from_value(status).unwrap();
+        let listed = |marks: &[WrittenEmergency]| {
+            let mut listed = UsedEmergency::of(&marks[0]);
+            for mark in marks {
+                listed.add(mark, "Deployment shop/web", "sha256:2");
+            }
+            listed.add_record(&spec, &status);
+            listed
+        };
+        let first = used("alice", "verified", 10);
+        assert!(listed(std::slice::from_ref(&first)).has_ended());
+        let again = used("bob", "unverified", 20);
+        for marks in [[first.clone(), again.clone()], [again, first]] {
+            let both = listed(&marks);
+            assert!(!both.has_ended(), "the last use was not reviewed");
+            assert_eq!(both.incident_state, "unverified");
+            assert_eq!((both.admitted, both.review_due), (at(10), at(110)));
+            assert_eq!(both.requesters, ["alice", "bob"].map(str::to_owned).into());
+            assert_eq!(both.workloads.len(), 1);
+        }
     }
 
     #[test]

@@ -272,6 +272,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn several_uses_that_one_entry_names_are_one_use_of_all_who_asked_for_it() {
+        let first = entry("app", "web", "alice", 12);
+        let mut second = entry("app", "web", "bob", 20);
+        second.mark.incident_state = "unverified".to_owned();
+        for entries in [
+            [second.clone(), first.clone()],
+            [first.clone(), second.clone()],
+        ] {
+            let needed = needed(&entries);
+            assert_eq!(needed.len(), 1);
+            let spec = needed.into_values().next().unwrap();
+            assert_eq!(spec.requesters, ["alice", "bob"].map(str::to_owned).into());
+            assert_eq!((spec.admitted, spec.last_admitted), (at(12), at(20)));
+            assert_eq!(spec.review_due, at(112));
+            assert_eq!(spec.incident.state, "unverified");
+            let uses: Vec<_> = spec.uses.iter().map(|used| used.admitted).collect();
+            assert_eq!(uses, [at(12)], "the image in the workload is listed once");
+        }
+    }
+
+    #[test]
     fn of_more_uses_than_a_record_holds_the_first_ones_are_listed_and_that_is_said() {
         let many: Vec<_> = (0..120)
             .map(|at| entry("app", &format!("web-{at:03}"), "alice", at))

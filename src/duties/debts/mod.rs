@@ -152,20 +152,30 @@ impl Debts {
             let Some(resources) = self.sources.resources(Kind::EmergencyChangeRecord) else {
                 continue;
             };
-            self.take_in(resources);
-            let records = self.present();
-            let now = Timestamp::now();
-            self.show(&records, now);
-            self.lift_deleted(now).await;
-            if !has_duties() {
-                self.forget_deleted();
-                continue;
-            }
-            self.restore_deleted().await;
-            self.write_records(&records).await;
-            self.write_statuses(&records, now).await;
-            self.collect(&records, now).await;
+            self.keep_round(resources, has_duties).await;
         }
+    }
+
+    /// Takes over which records there are, and writes what has to be written. A replica without the duties only notes which deletions by
+    /// governors it admitted.
+    async fn keep_round(
+        &self,
+        resources: Vec<Arc<Resource>>,
+        has_duties: &(impl Fn() -> bool + Sync),
+    ) {
+        self.take_in(resources);
+        let records = self.present();
+        let now = Timestamp::now();
+        self.show(&records, now);
+        self.lift_deleted(now).await;
+        if !has_duties() {
+            self.forget_deleted();
+            return;
+        }
+        self.restore_deleted().await;
+        self.write_records(&records).await;
+        self.write_statuses(&records, now).await;
+        self.collect(&records, now).await;
     }
 
     /// Looks for the reviews of records that owe one.

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAXIMUM_PODS: u32 = 50;
 /// How long after its admission a workload is looked at that is neither ready nor failed.
 const OBSERVED: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// How old a Pod is at least when a container counts as failed that cannot be started for a reason that may pass, such as a Secret that is
+/// applied after it.
+const STARTING: SignedDuration = SignedDuration::from_secs(60);
 
 /// A template of a workload that an emergency change let pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +116,7 @@ impl Debts {
             let shown = shown(&changed.workload);
             let before = known.get(&(shown.as_str(), changed.template.as_str()));
             let before = before.copied();
-            let seen = match self.look(&changed).await {
+            let seen = match self.look(&changed, now).await {
                 Ok(seen) => Some(outcome(&seen)),
                 Err(why) => {
                     tracing::debug!(
@@ -142,7 +145,7 @@ impl Debts {
         outcomes
     }
 
-    async fn look(&self, changed: &Changed) -> Result<Seen, String> {
+    async fn look(&self, changed: &Changed, now: Timestamp) -> Result<Seen, String> {
         let written = &changed.workload;
         let workload = workload_of(written);
         let deadline = Instant::now() + PATIENCE;
@@ -155,10 +158,10 @@ impl Debts {
         }
         let template = changed.template.parse::<Digest>().ok();
         if live.template != template {
-            let now = live.template.as_ref();
-            let ran_before = now.is_some_and(|now| {
+            let other = live.template.as_ref();
+            let ran_before = other.is_some_and(|other| {
                 self.records
-                    .was_admitted_before(&workload, now, changed.admitted)
+                    .was_admitted_before(&workload, other, changed.admitted)
             });
             return Ok(Seen::Another { ran_before });
         }
@@ -170,7 +173,7 @@ impl Debts {
             _ => live.object,
         };
         let crashes = match readiness(&object) {
-            (ChangeOutcome::Pending, _) => self.crashing(&workload, &object, changed).await?,
+            (ChangeOutcome::Pending, _) => self.crashing(&workload, &object, changed, now).await?,
             _ => None,
         };
         Ok(Seen::This { object, crashes })
@@ -198,18 +201,19 @@ impl Debts {
         Ok(job.filter(|job| is_started_by(job, cron_job)))
     }
 
-    /// Why Pods of a workload crash, if some of its images do.
+    /// Why Pods of a workload crash or cannot start, if some of its images do not run.
     async fn crashing(
         &self,
         workload: &Workload,
         object: &Value,
         changed: &Changed,
+        now: Timestamp,
     ) -> Result<Option<String>, String> {
         let Some(namespace) = &workload.namespace else {
             return Ok(None);
         };
         if workload.kind == "Pod" {
-            return Ok(crash(object, &changed.images));
+            return Ok(crash(object, &changed.images, now));
         }
         let Some(selector) = selector(object) else {
             return Ok(None);
@@ -221,7 +225,7 @@ impl Debts {
         let listed = listed.map_err(|error| error.to_string())?;
         let pods = listed.items.iter();
         let mut pods = pods.filter_map(|pod| serde_json::to_value(pod).ok());
-        Ok(pods.find_map(|pod| crash(&pod, &changed.images)))
+        Ok(pods.find_map(|pod| crash(&pod, &changed.images, now)))
     }
 }
 
@@ -274,15 +278,13 @@ fn selector(object: &Value) -> Option<String> {
     (!pairs.is_empty()).then(|| pairs.join(","))
 }
 
-/// Why a Pod crashes, if a container of one of these images waits to be started again after it ended several times.
-fn crash(pod: &Value, images: &[String]) -> Option<String> {
+/// Why a Pod does not run, if a container of one of these images waits to be started again after it ended several times, or cannot be
+/// started.
+fn crash(pod: &Value, images: &[String], now: Timestamp) -> Option<String> {
     let digest = |image: &str| image.split_once('@').map(|(_, digest)| digest.to_owned());
     let digests: Vec<_> = images.iter().filter_map(|image| digest(image)).collect();
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     let text = |value: &Value, at: &str| Some(value.pointer(at)?.as_str()?.to_owned());
-    let own: Vec<_> = containers
-        .into_iter()
-        .flatten()
+    let own: Vec<_> = items(pod, ["/spec/initContainers", "/spec/containers"])
         .filter(|it| {
             let image = text(it, "/image").unwrap_or_default();
             // A tag was resolved when it was judged; the Pod does not say to which digest.
@@ -290,18 +292,39 @@ fn crash(pod: &Value, images: &[String]) -> Option<String> {
         })
         .filter_map(|it| text(it, "/name"))
         .collect();
-    let statuses = pod
-        .pointer("/status/containerStatuses")
-        .and_then(Value::as_array);
-    let mut statuses = statuses.into_iter().flatten();
-    statuses.find_map(|status| {
+    let created = text(pod, "/metadata/creationTimestamp");
+    let created = created.and_then(|at| at.parse::<Timestamp>().ok());
+    let has_waited = created.is_none_or(|at| now.duration_since(at) >= STARTING);
+    let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
+    items(pod, lists).find_map(|status| {
         let name = text(status, "/name").filter(|name| own.contains(name))?;
-        let reason = text(status, "/state/waiting/reason")?;
-        (reason == "CrashLoopBackOff").then(|| {
-            let pod = text(pod, "/metadata/name").unwrap_or_default();
-            format!("the container `{name}` of the Pod `{pod}` crashes again and again")
-        })
+        let why = failure(&text(status, "/state/waiting/reason")?, has_waited)?;
+        let pod = text(pod, "/metadata/name").unwrap_or_default();
+        Some(format!("the container `{name}` of the Pod `{pod}` {why}"))
     })
+}
+
+/// What is said of a container that waits for this reason, if that is a failure.
+fn failure(reason: &str, has_waited: bool) -> Option<String> {
+    match reason {
+        "CrashLoopBackOff" => Some("crashes again and again".to_owned()),
+        "InvalidImageName" => Some(format!("cannot be started: {reason}")),
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "CreateContainerConfigError"
+        | "CreateContainerError"
+            if has_waited =>
+        {
+            Some(format!("cannot be started: {reason}"))
+        }
+        _ => None,
+    }
+}
+
+/// The items of two lists of an object, as far as it has them.
+fn items<'o>(object: &'o Value, lists: [&str; 2]) -> impl Iterator<Item = &'o Value> {
+    let lists = lists.map(|list| object.pointer(list).and_then(Value::as_array));
+    lists.into_iter().flatten().flatten()
 }
 
 fn outcome(seen: &Seen) -> (ChangeOutcome, Option<String>) {
@@ -585,14 +608,54 @@ mod tests {
             })
         };
         let images = std::slice::from_ref(&image);
-        let why = crash(&pod(&image, "CrashLoopBackOff"), images).unwrap();
+        let crash = |pod: &Value| crash(pod, images, Timestamp::UNIX_EPOCH);
+        let why = crash(&pod(&image, "CrashLoopBackOff")).unwrap();
         assert!(why.contains("`app`") && why.contains("`web-1`"), "{why}");
-        assert!(crash(&pod("app:v1", "CrashLoopBackOff"), images).is_some());
-        assert_eq!(crash(&pod(&image, "ContainerCreating"), images), None);
-        assert_eq!(
-            crash(&pod("app@sha256:3", "CrashLoopBackOff"), images),
-            None
-        );
+        assert!(crash(&pod("app:v1", "CrashLoopBackOff")).is_some());
+        assert_eq!(crash(&pod(&image, "ContainerCreating")), None);
+        assert_eq!(crash(&pod("app@sha256:3", "CrashLoopBackOff")), None);
+    }
+
+    #[test]
+    fn a_container_or_init_container_that_crashes_or_cannot_be_started_is_a_failure() {
+        let image = "registry.example/app@sha256:1";
+        let created: Timestamp = "2026-11-29T03:00:00Z".parse().unwrap();
+        for (containers, statuses) in [
+            ("containers", "containerStatuses"),
+            ("initContainers", "initContainerStatuses"),
+        ] {
+            let why = |image: &str, reason: &str, after: i64| {
+                let pod = json!({
+                    "metadata": {"name": "web-1", "creationTimestamp": created},
+                    "spec": {containers: [{"name": "app", "image": image}]},
+                    "status": {statuses: [{"name": "app", "state": {"waiting": {"reason": reason}}}]},
+                });
+                let images = ["registry.example/app@sha256:1".to_owned()];
+                crash(&pod, &images, created + SignedDuration::from_secs(after))
+            };
+            assert!(why(image, "CrashLoopBackOff", 0).is_some());
+            assert!(why(image, "InvalidImageName", 0).is_some());
+            for reason in [
+                "ErrImagePull",
+                "ImagePullBackOff",
+                "CreateContainerConfigError",
+                "CreateContainerError",
+            ] {
+                assert_eq!(why(image, reason, 59), None, "it may pass: {reason}");
+                let why = why(image, reason, 60).unwrap();
+                assert_eq!(
+                    why,
+                    format!("the container `app` of the Pod `web-1` cannot be started: {reason}")
+                );
+            }
+            for (image, reason) in [
+                (image, "PodInitializing"),
+                (image, "ContainerCreating"),
+                ("registry.example/mesh@sha256:2", "ImagePullBackOff"),
+            ] {
+                assert_eq!(why(image, reason, 3600), None, "{image} {reason}");
+            }
+        }
     }
 
     #[test]

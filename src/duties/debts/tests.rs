@@ -1,6 +1,6 @@
 //! Records that are written, deleted, restored and lifted, at an API server of the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -18,8 +18,8 @@ use promotion_gate_core::gate::{
 };
 use serde_json::{Value, json};
 
-use super::Debts;
 use super::writing::old;
+use super::{Debts, IN_ONE_ROUND, SEARCH, TICK};
 use crate::admission;
 use crate::api::{EmergencyChangeRecordSpec, EmergencyChangeRecordStatus, Kind};
 use crate::cluster::Cluster;
@@ -37,6 +37,8 @@ struct ApiServer {
     stored: Arc<Mutex<BTreeMap<String, Value>>>,
     written: Arc<Mutex<u32>>,
     events: Arc<Mutex<Vec<Value>>>,
+    /// The names under which it stores nothing.
+    refused: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl ApiServer {
@@ -95,7 +97,9 @@ impl ApiServer {
             }
             (&Method::POST, _) if path.ends_with("emergencychangerecords") => {
                 let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                let is_refused = self.refused.lock().unwrap().contains(&name);
                 match self.get(&name) {
+                    _ if is_refused => failure(500),
                     Some(_) => failure(409),
                     None => (201, self.put(&name, object)),
                 }
@@ -109,6 +113,7 @@ impl ApiServer {
                 self.delete(last);
                 (200, found)
             }
+            (&Method::PUT, Some(_)) if self.refused.lock().unwrap().contains(last) => failure(500),
             (&Method::PUT, Some(mut found)) if is_status => {
                 let version = &found["metadata"]["resourceVersion"];
                 if *version != object["metadata"]["resourceVersion"] {
@@ -487,6 +492,146 @@ async fn a_record_that_an_admission_needs_or_that_changed_meanwhile_is_not_delet
     assert!(bench.server.get(&name).is_some());
     bench.debts.delete_unneeded(&old, &[]).await;
     assert!(bench.server.get(&name).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_written_keeps_no_other_one_from_being_written() {
+    let bench = Bench::new();
+    let entries = [b"one", b"two"].map(|declaration| {
+        let mut entry = super::marks::tests::entry("app", "web", "alice", 12);
+        entry.mark.declaration = Digest::sha256(declaration).to_string();
+        entry
+    });
+    let names: Vec<_> = super::marks::needed(&entries).into_keys().collect();
+    let [first, last] = names.as_slice() else {
+        panic!("{names:?}");
+    };
+    bench.server.refused.lock().unwrap().insert(first.clone());
+    bench.debts.keep_uses(&[], &entries).await;
+    assert_eq!(bench.server.get(first), None);
+    assert!(bench.server.get(last).is_some());
+    assert!(bench.alarms("emergency-not-kept"));
+    // As soon as it can be written, it is.
+    bench.server.refused.lock().unwrap().clear();
+    bench.debts.take_in(bench.server.resources());
+    let present = bench.debts.present();
+    bench.debts.keep_uses(&present, &entries).await;
+    assert!(bench.server.get(first).is_some());
+    assert_eq!(*bench.server.written.lock().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_written_keeps_no_other_one_from_being_written() {
+    let bench = Bench::new();
+    let first = "emergency-0";
+    let mut object = record();
+    object["metadata"]["name"] = json!(first);
+    bench.server.put(first, object);
+    bench.server.put(NAME, record());
+    bench
+        .server
+        .refused
+        .lock()
+        .unwrap()
+        .insert(first.to_owned());
+    bench.round().await;
+    let refused = bench.server.get(first).unwrap();
+    assert_eq!(refused["status"], Value::Null);
+    assert_eq!(bench.status("state"), "overdue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_without_the_duties_writes_nothing_and_looks_for_nothing() {
+    let bench = Bench::new();
+    bench.server.put(NAME, record());
+    bench.server.put("emergency-2", {
+        let mut deleted = record();
+        deleted["metadata"]["name"] = json!("emergency-2");
+        deleted
+    });
+    let round = async |has_duties: bool| {
+        let resources = bench.server.resources();
+        bench.debts.keep_round(resources, &|| has_duties).await;
+    };
+    round(false).await;
+    bench.server.delete("emergency-2");
+    for _ in 0..3 {
+        round(false).await;
+        tokio::time::advance(Duration::from_secs(6)).await;
+    }
+    let idle = || false;
+    tokio::select! {
+        never = bench.debts.keep_reviews(&idle) => match never {},
+        never = bench.debts.keep_outcomes(&idle) => match never {},
+        () = tokio::time::sleep(SEARCH * 2) => {}
+    }
+    assert_eq!(*bench.server.written.lock().unwrap(), 2);
+    assert_eq!(bench.server.get("emergency-2"), None);
+    assert!(bench.server.events.lock().unwrap().is_empty());
+    assert!(bench.debts.state().searched.is_empty());
+    assert!(bench.debts.state().looked.is_empty());
+    // The same replica, once it has them: one is written again, and the other one gets its status.
+    for _ in 0..2 {
+        round(true).await;
+    }
+    assert!(bench.server.get("emergency-2").is_some());
+    assert_eq!(bench.status("state"), "overdue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_runs_looks_for_a_review_again_after_five_minutes() {
+    let bench = Bench::new();
+    bench.server.put(NAME, record());
+    bench.debts.take_in(bench.server.resources());
+    let searched = || bench.debts.state().searched.get(NAME).copied().unwrap();
+    let has_duties = || true;
+    let looks = async {
+        tokio::time::sleep(TICK * 2).await;
+        let first = searched();
+        tokio::time::sleep(SEARCH - TICK * 3).await;
+        assert_eq!(searched(), first, "five minutes have not passed");
+        tokio::time::sleep(TICK * 5).await;
+        let again = searched().duration_since(first);
+        assert!(again >= SEARCH && again < SEARCH + TICK * 3, "{again:?}");
+    };
+    tokio::select! {
+        never = bench.debts.keep_reviews(&has_duties) => match never {},
+        () = looks => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_is_what_was_never_looked_for_and_then_what_waits_longest() {
+    let bench = Bench::new();
+    let names: Vec<_> = (0..=IN_ONE_ROUND)
+        .map(|number| format!("emergency-{number:02}"))
+        .collect();
+    for name in &names {
+        let mut object = record();
+        object["metadata"]["name"] = json!(name);
+        bench.server.put(name, object);
+    }
+    bench.debts.take_in(bench.server.resources());
+    let due = || {
+        let due = bench
+            .debts
+            .due(|_| true, |state| &state.searched, |_| SEARCH);
+        let names = due.iter().map(|record| record.name().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let look = |name: &String| {
+        let now = tokio::time::Instant::now();
+        bench.debts.state().searched.insert(name.clone(), now);
+    };
+    assert_eq!(due(), names[..IN_ONE_ROUND], "as many as one round takes");
+    look(&names[1]);
+    tokio::time::advance(TICK).await;
+    names.iter().filter(|it| **it != names[1]).for_each(look);
+    assert_eq!(due(), Vec::<String>::new());
+    tokio::time::advance(SEARCH - TICK).await;
+    assert_eq!(due(), names[1..2]);
+    tokio::time::advance(TICK).await;
+    assert_eq!(due()[..2], [names[1].clone(), names[0].clone()]);
 }
 
 /// A CronJob that was admitted by an emergency change on 2026-01-01, and the record of that.

@@ -27,48 +27,68 @@ const MANAGER: &str = "promotion-gate";
 impl Debts {
     /// Writes a record for each emergency change that was used, and adds what it was used for since.
     pub(super) async fn write_records(&self, present: &[Arc<Record>]) {
-        let Some(entries) = self.records.emergency_entries() else {
-            return;
-        };
-        for (name, spec) in needed(&entries) {
-            if self.state().deleted.contains_key(&name) {
-                // It is restored as it was.
-                continue;
-            }
-            let known = present.iter().find(|record| record.name() == name);
-            let written = match known {
-                None => {
-                    // `/readyz` reports one that is there and cannot be read.
-                    if self.state().known.contains_key(&name) {
-                        continue;
-                    }
-                    self.create(&name, &json!(spec)).await.map(drop)
-                }
-                Some(known) => {
-                    let joined = joined(&known.spec, &spec);
-                    if joined == known.spec {
-                        continue;
-                    }
-                    self.add(&known.resource, &joined).await
-                }
-            };
-            match written {
-                Ok(()) => tracing::info!(name, "the use of an emergency change is kept"),
+        if let Some(entries) = self.records.emergency_entries() {
+            self.keep_uses(present, &entries).await;
+        }
+    }
+
+    /// Lets records say what these admissions need. One that cannot be written keeps no other one from being written.
+    pub(super) async fn keep_uses(&self, present: &[Arc<Record>], entries: &[EmergencyEntry]) {
+        let mut has_failed = false;
+        for (name, spec) in needed(entries) {
+            match self.keep_use(present, &name, &spec).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(name, "the use of an emergency change is kept"),
                 Err(why) => {
+                    has_failed = true;
                     let what = format!(
                         "the use of the emergency change `{}` of `{}` cannot be kept yet, so that its review is not asked for: {why}",
                         spec.declaration, spec.environment
                     );
                     self.metrics.alarms.raise("emergency-not-kept", &what);
-                    sleep(AFTER_FAILURE).await;
-                    return;
                 }
+            }
+        }
+        if has_failed {
+            sleep(AFTER_FAILURE).await;
+        }
+    }
+
+    /// Lets one record say what admissions need. `false` if there is nothing to write.
+    async fn keep_use(
+        &self,
+        present: &[Arc<Record>],
+        name: &str,
+        spec: &EmergencyChangeRecordSpec,
+    ) -> Result<bool, String> {
+        let (is_deleted, is_known) = {
+            let state = self.state();
+            (
+                state.deleted.contains_key(name),
+                state.known.contains_key(name),
+            )
+        };
+        let known = present.iter().find(|record| record.name() == name);
+        match known {
+            // It is restored as it was.
+            _ if is_deleted => Ok(false),
+            // `/readyz` reports one that is there and cannot be read.
+            None if is_known => Ok(false),
+            None => self.create(name, &json!(spec)).await.map(|_| true),
+            Some(known) => {
+                let joined = joined(&known.spec, spec);
+                if joined == known.spec {
+                    return Ok(false);
+                }
+                self.add(&known.resource, &joined).await.map(|()| true)
             }
         }
     }
 
-    /// Writes the status of each record whose status is not what it should be.
+    /// Writes the status of each record whose status is not what it should be. One that cannot be written keeps no other one from being
+    /// written.
     pub(super) async fn write_statuses(&self, present: &[Arc<Record>], now: Timestamp) {
+        let mut has_failed = false;
         for record in present {
             let (name, state) = (record.name(), record.state(now));
             let (findings, restored) = {
@@ -99,11 +119,14 @@ impl Debts {
                 Ok(false) => continue,
                 Err(why) => {
                     tracing::warn!(name, why, "the status of a record cannot be written");
-                    sleep(AFTER_FAILURE).await;
-                    return;
+                    has_failed = true;
+                    continue;
                 }
             }
             self.tell(record, &status);
+        }
+        if has_failed {
+            sleep(AFTER_FAILURE).await;
         }
     }
 

@@ -588,31 +588,123 @@ fn marked(declaration: &str) -> WrittenEmergency {
     }
 }
 
-#[test]
-fn each_emergency_change_is_recorded_although_the_template_was_admitted_by_another_one() {
-    let by_waiver = |at: i64, state: EntryState, declaration: &str| WrittenEntry {
+/// An admission by emergency changes.
+fn by_waiver(at: i64, state: EntryState, emergency: Vec<WrittenEmergency>) -> WrittenEntry {
+    WrittenEntry {
         by: WrittenBy::Waiver,
         complied: BTreeSet::new(),
-        emergency: vec![marked(declaration)],
+        emergency,
         ..written(at, state)
+    }
+}
+
+/// The use of an emergency change by a Kubernetes user.
+fn used(declaration: &str, requester: &str, at: i64) -> WrittenEmergency {
+    WrittenEmergency {
+        requester: Some(requester.to_owned()),
+        admitted: Timestamp::from_second(at).unwrap(),
+        ..marked(declaration)
+    }
+}
+
+#[test]
+fn each_emergency_change_is_recorded_although_the_template_was_admitted_by_another_one() {
+    let of = |at: i64, state: EntryState, declaration: &str| {
+        by_waiver(at, state, vec![used(declaration, "alice", at)])
     };
-    let first = by_waiver(1, EntryState::Observed, "sha256:a");
-    let again = by_waiver(2, EntryState::Pending, "sha256:a");
-    assert!(is_known(Some(&kept(&first)), &new(&again)));
-    let another = by_waiver(2, EntryState::Pending, "sha256:b");
+    let first = of(1, EntryState::Observed, "sha256:a");
+    let same = of(1, EntryState::Pending, "sha256:a");
+    assert!(is_known(Some(&kept(&first)), &new(&same)));
+    let another = of(2, EntryState::Pending, "sha256:b");
     assert_eq!(entry_key(&first), entry_key(&another));
     assert!(!is_known(Some(&kept(&first)), &new(&another)));
     let both = replacing_known(Some(&kept(&first)), &new(&another));
     let names: Vec<_> = both.emergency.iter().map(|it| &*it.declaration).collect();
     assert_eq!(names, ["sha256:b", "sha256:a"]);
     assert_eq!(both.state, EntryState::Observed, "the object was seen");
-    assert!(is_known(Some(&kept(&both)), &new(&again)));
+    assert!(is_known(Some(&kept(&both)), &new(&same)));
     assert_eq!(replacing_known(None, &new(&another)), another);
     // What complied has an entry of its own.
     assert_ne!(
         entry_key(&first),
         entry_key(&written(1, EntryState::Observed))
     );
+}
+
+#[test]
+fn attack_a_second_use_of_an_emergency_change_by_somebody_who_then_reviews_it_is_recorded() {
+    let alice = used("sha256:a", "alice", 1);
+    let first = by_waiver(1, EntryState::Observed, vec![alice.clone()]);
+    let bob = used("sha256:a", "bob", 2);
+    let second = by_waiver(2, EntryState::Pending, vec![bob.clone()]);
+    assert_eq!(entry_key(&first), entry_key(&second));
+    assert!(!is_known(Some(&kept(&first)), &new(&second)));
+    let both = replacing_known(Some(&kept(&first)), &new(&second));
+    assert_eq!(both.emergency, [bob, alice]);
+    assert!(is_known(Some(&kept(&both)), &new(&second)));
+    assert!(is_known(Some(&kept(&both)), &new(&first)));
+}
+
+#[test]
+fn a_later_use_by_the_same_requester_takes_the_place_of_the_earlier_one_and_forgets_nobody() {
+    let earlier = WrittenEmergency {
+        approved_by: ["cleo".to_owned()].into(),
+        review_due: Timestamp::from_second(100).unwrap(),
+        ..used("sha256:a", "alice", 1)
+    };
+    let later = WrittenEmergency {
+        approved_by: ["dan".to_owned()].into(),
+        review_due: Timestamp::from_second(109).unwrap(),
+        ..used("sha256:a", "alice", 10)
+    };
+    let first = by_waiver(1, EntryState::Observed, vec![earlier]);
+    let second = by_waiver(10, EntryState::Pending, vec![later]);
+    assert!(
+        !is_known(Some(&kept(&first)), &new(&second)),
+        "a use after the review needs another one"
+    );
+    let both = replacing_known(Some(&kept(&first)), &new(&second));
+    let [mark] = both.emergency.as_slice() else {
+        panic!("{:?}", both.emergency);
+    };
+    let time = |second| Timestamp::from_second(second).unwrap();
+    assert_eq!((mark.admitted, mark.review_due), (time(10), time(100)));
+    let people = ["cleo", "dan"].map(str::to_owned);
+    assert_eq!(mark.approved_by, people.into());
+    // The earlier one is written late.
+    assert!(is_known(Some(&kept(&both)), &new(&first)));
+    let late = replacing_known(Some(&kept(&both)), &new(&first));
+    assert_eq!(late.emergency, both.emergency);
+}
+
+#[test]
+fn a_use_for_which_the_tracker_did_not_confirm_the_incident_is_recorded_beside_one_for_which_it_did()
+ {
+    let confirmed = used("sha256:a", "alice", 1);
+    let unconfirmed = WrittenEmergency {
+        incident_state: "unverified".to_owned(),
+        ..used("sha256:a", "alice", 1)
+    };
+    let first = by_waiver(1, EntryState::Observed, vec![confirmed]);
+    let second = by_waiver(1, EntryState::Pending, vec![unconfirmed]);
+    assert!(!is_known(Some(&kept(&first)), &new(&second)));
+    let both = replacing_known(Some(&kept(&first)), &new(&second));
+    let states = both.emergency.iter().map(|it| it.incident_state.as_str());
+    let states: BTreeSet<_> = states.collect();
+    assert_eq!(states, ["unverified", "verified"].into());
+}
+
+#[test]
+fn of_more_uses_than_an_entry_names_the_newest_stay() {
+    let many = (1..=16).map(|at| used("sha256:a", &format!("user-{at}"), at));
+    let full = by_waiver(16, EntryState::Observed, many.collect());
+    let last = used("sha256:a", "bob", 17);
+    let new = new(&by_waiver(17, EntryState::Pending, vec![last.clone()]));
+    let entry = replacing_known(Some(&kept(&full)), &new);
+    assert_eq!(entry.emergency.len(), MAXIMUM_EMERGENCIES);
+    assert_eq!(entry.emergency[0], last);
+    assert_eq!(entry.emergency[15].requester.as_deref(), Some("user-2"));
+    assert!(is_known(Some(&kept(&entry)), &new));
 }
 
 #[test]

@@ -39,9 +39,16 @@ impl OverdueReviews {
         !matches!(reviews, Collected::Unavailable(why) if why.0 == NOT_KEPT)
     }
 
-    /// The review of an environment that is overdue at an instant for the longest time.
-    pub fn first_of(&self, environment: &str, at: Timestamp) -> Option<&OverdueReview> {
+    /// The review of an environment that is overdue at an instant for the longest time, of another emergency change than this one: it blocks
+    /// the next one, and not itself.
+    pub fn first_besides(
+        &self,
+        declaration: &Digest,
+        environment: &str,
+        at: Timestamp,
+    ) -> Option<&OverdueReview> {
         let owed = self.0.get(environment)?.iter();
+        let owed = owed.filter(|review| review.declaration != *declaration);
         owed.filter(|review| review.due <= at).min()
     }
 }
@@ -50,22 +57,45 @@ impl OverdueReviews {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_review_is_overdue_from_the_instant_on_at_which_it_is_due() {
-        let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let review = |due: i64| OverdueReview {
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn review(due: i64) -> OverdueReview {
+        OverdueReview {
             due: at(due),
             declaration: Digest::sha256(&due.to_be_bytes()),
             incident: "INC1".to_owned(),
             image: "registry.example/app".to_owned(),
-        };
-        let environment = "production".to_owned();
-        let reviews = OverdueReviews([(environment, vec![review(200), review(100)])].into());
-        assert_eq!(reviews.first_of("production", at(99)), None);
+        }
+    }
+
+    fn owed(dues: &[i64]) -> OverdueReviews {
+        let reviews = dues.iter().copied().map(review).collect();
+        OverdueReviews([("production".to_owned(), reviews)].into())
+    }
+
+    #[test]
+    fn a_review_is_overdue_from_the_instant_on_at_which_it_is_due() {
+        let (reviews, next) = (owed(&[200, 100]), Digest::sha256(b"next"));
+        assert_eq!(reviews.first_besides(&next, "production", at(99)), None);
         for now in [100, 200, 300] {
-            let first = reviews.first_of("production", at(now));
+            let first = reviews.first_besides(&next, "production", at(now));
             assert_eq!(first, Some(&review(100)), "{now}");
         }
-        assert_eq!(reviews.first_of("staging", at(300)), None);
+        assert_eq!(reviews.first_besides(&next, "staging", at(300)), None);
+    }
+
+    #[test]
+    fn an_emergency_change_is_not_blocked_by_its_own_review() {
+        let own = review(100).declaration;
+        let first = |dues: &[i64]| {
+            let reviews = owed(dues);
+            reviews
+                .first_besides(&own, "production", at(300))
+                .map(|review| review.due)
+        };
+        assert_eq!(first(&[100]), None);
+        assert_eq!(first(&[100, 200]), Some(at(200)));
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Denied<'a> {
         // 2. Everything that people have to say about every image.
         let agreed = self.agreed(id)?;
         // 3. What is owed for earlier emergency changes.
-        self.debt()?;
+        self.debt(id)?;
         // 4. The incident, which is asked about last, so that nothing is asked in vain.
         let people: Vec<&Person> = match self.world.people.value() {
             Some(people) => {
@@ -291,15 +291,16 @@ impl<'a> Denied<'a> {
         })
     }
 
-    /// Whether an earlier emergency change of the environment blocks this one.
-    fn debt(&self) -> Result<(), Refused> {
+    /// Whether another emergency change of the environment blocks this one.
+    fn debt(&self, id: &Digest) -> Result<(), Refused> {
         if !self.section.block_on_overdue_review {
             return Ok(());
         }
         let reviews = &self.world.overdue_reviews;
         let environment = self.policy.environment.as_deref().unwrap_or_default();
         let at = self.promotion.at;
-        let overdue = reviews.value().and_then(|it| it.first_of(environment, at));
+        let owed = reviews.value();
+        let overdue = owed.and_then(|it| it.first_besides(id, environment, at));
         if let Some(overdue) = overdue {
             let detail = format!(
                 "the emergency change `{}` of `{environment}` for the incident `{}` was to be reviewed until {}",

@@ -61,6 +61,8 @@ pub struct EmergencyStatement {
     pub signer: String,
     /// The latest verified time of the signature.
     pub at: Option<Timestamp>,
+    /// The earliest verified time of the signature: a review that was signed before the last use is not a review of that.
+    pub earliest: Option<Timestamp>,
     /// Why, for people.
     pub reason: Option<String>,
     /// The seat that the person fills, if it counts and fills one.
@@ -329,11 +331,13 @@ fn listed_statement(
             (word, Some(said.reason.clone()), counts)
         }
     };
+    let times = verified_times(statement);
     EmergencyStatement {
         word,
         person: name,
         signer: statement.signer().to_string(),
-        at: verified_times(statement).map(|(_, latest)| latest),
+        at: times.map(|(_, latest)| latest),
+        earliest: times.map(|(earliest, _)| earliest),
         reason,
         counts,
     }
