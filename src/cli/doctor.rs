@@ -46,9 +46,9 @@ const INCOMPLETE: u8 = 3;
 
 /// Look for ways past the gate of a cluster, and for documents without an effect
 ///
-/// Reads the webhook configuration, the admission policies, roles and bindings, the Deployment of the gate, namespaces and the
-/// resources of the gate, with the rights of the kubeconfig, and changes nothing. Says who could pass, change or stop the gate, why it
-/// matters and what to do. Only RBAC is seen: not other authorizers, nor what a network plug-in really enforces.
+/// Reads the webhook configuration, the admission policies, roles and bindings, the Deployment and the Pods of the gate, namespaces and
+/// the resources of the gate, with the rights of the kubeconfig, and changes nothing. Says who could pass, change or stop the gate, why
+/// it matters and what to do. Only RBAC is seen: not other authorizers, nor what a network plug-in really enforces.
 ///
 /// Exit codes: 0 nothing of the severity of `--fail-on` was found, 1 wrong usage, or the cluster cannot be reached, 2 something was found,
 /// 3 nothing was found, but something could not be looked at.
@@ -285,6 +285,7 @@ async fn installation(
     Ok(Installation {
         service: services.find(|it| it.metadata.name.as_deref() == Some(name)),
         deployments: list(cluster, namespace).await?,
+        pods: list(cluster, namespace).await?,
         budgets: list(cluster, namespace).await?,
         networks: list(cluster, namespace).await?,
     })

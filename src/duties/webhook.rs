@@ -174,7 +174,13 @@ impl WebhookKeeper {
                 Some(bundle) => Some(bundle.into_bytes()),
                 None => return Ok(false),
             },
-            BundleSource::File(file) => Some(authorities(file)?),
+            BundleSource::File(file) => Some(authorities(file).map_err(|why| {
+                let name = &self.webhook.name;
+                format!(
+                    "the webhook configuration `{name}` {}: {why}",
+                    unkept(&live)
+                )
+            })?),
             BundleSource::Foreign => None,
         };
         let bundle = bundle.map(|bundle| STANDARD.encode(bundle));
@@ -287,6 +293,14 @@ async fn read(cluster: &Cluster, name: &str) -> Result<Option<DynamicObject>, St
 fn api(cluster: &Cluster) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
     Api::all_with(cluster.client(), &resource)
+}
+
+/// What it means that the CAs of a configuration are not known.
+fn unkept(live: &DynamicObject) -> &'static str {
+    match webhooks(live).as_array().is_none_or(Vec::is_empty) {
+        true => "stays empty, and the API server does not ask the gate",
+        false => "is not kept",
+    }
 }
 
 fn webhooks(configuration: &DynamicObject) -> Value {

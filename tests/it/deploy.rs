@@ -1,6 +1,7 @@
 //! What `deploy/`, `certs/` and `policies/` hold is what the gate understands.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -372,6 +373,39 @@ fn every_action_of_a_workflow_is_pinned_by_a_full_commit_id() {
         }
     }
     assert!(pins > 3, "{pins}");
+}
+
+/// Runs the last step of the action with another program in the place of `promotion-gate`: its exit code, what it prints and the output.
+fn ran_by_the_action(program: &str, arguments: &str) -> (Option<i32>, String, String) {
+    let text = fs::read_to_string(root().join("deploy/github-action/action.yml")).unwrap();
+    let action: Value = serde_saphyr::from_str(&text).unwrap();
+    let step = action["runs"]["steps"].as_array().unwrap().last().unwrap();
+    assert_eq!(step["shell"], "bash");
+    let folder = tempfile::TempDir::new().unwrap();
+    let output = folder.path().join("output");
+    fs::create_dir(folder.path().join("promotion-gate")).unwrap();
+    symlink(program, folder.path().join("promotion-gate/promotion-gate")).unwrap();
+    // As GitHub runs such a step.
+    let ran = Command::new("bash")
+        .args(["--noprofile", "--norc", "-e", "-o", "pipefail", "-c"])
+        .arg(step["run"].as_str().unwrap())
+        .env("RUNNER_TEMP", folder.path())
+        .env("GITHUB_OUTPUT", &output)
+        .env("ARGUMENTS", arguments)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    let output = fs::read_to_string(output).unwrap();
+    (ran.status.code(), printed, output)
+}
+
+#[test]
+fn the_action_splits_its_arguments_expands_nothing_and_ends_as_the_command_does() {
+    let (code, printed, output) = ran_by_the_action("/bin/printf", "'<%s>' 'two words' $HOME *");
+    assert_eq!(printed, "<two words><$HOME><*>");
+    assert_eq!((code, &*output), (Some(0), "exit-code=0\n"));
+    let (code, _, output) = ran_by_the_action("/bin/false", "wait --timeout 1h");
+    assert_eq!((code, &*output), (Some(1), "exit-code=1\n"));
 }
 
 #[test]

@@ -213,3 +213,104 @@ async fn infrastructure_that_only_the_arguments_of_the_gate_name_is_a_warning() 
         assert_eq!(ids, expected, "{report}");
     }
 }
+
+/// What is found of a cluster with these objects besides those that Gina governs, of which other policies take the place.
+async fn found_of(more: Vec<(&'static str, Value)>) -> (Vec<String>, Value) {
+    let mut items = governed_by_gina();
+    items.retain(|(of, _)| !matches!(*of, "promotionpolicies" | "gateconfigurations"));
+    items.extend(more);
+    let objects = Objects {
+        items,
+        refused: Vec::new(),
+    };
+    let server = objects.serve().await;
+    found(&doctor(&server.url()).await)
+}
+
+fn governors(governors: Value) -> (&'static str, Value) {
+    let spec = json!({"governors": governors});
+    let object = own("GateConfiguration", "promotion-gate", spec);
+    ("gateconfigurations", object)
+}
+
+fn policy(spec: Value) -> (&'static str, Value) {
+    ("promotionpolicies", own("PromotionPolicy", "all", spec))
+}
+
+/// What a finding is about.
+fn about<'r>(report: &'r Value, id: &str) -> &'r Value {
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.find(|finding| finding["id"] == id);
+    &found.unwrap_or_else(|| panic!("{id}: {report}"))["about"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_that_do_not_do_what_they_seem_to_are_found() {
+    let gina = || governors(json!({"users": ["gina"]}));
+    let pinned = json!([{"digestPinned": {}}]);
+    for (policies, id) in [
+        (vec![], "no-policies"),
+        (
+            vec![policy(
+                json!({"enforcment": "Warn", "requirements": pinned}),
+            )],
+            "document-refused",
+        ),
+        (
+            vec![policy(
+                json!({"enforcement": "Audit", "requirements": pinned}),
+            )],
+            "policy-does-not-enforce",
+        ),
+    ] {
+        let (ids, report) = found_of([vec![gina()], policies].concat()).await;
+        assert!(ids.iter().any(|it| it == id), "{id}: {report}");
+        for other in ["no-policies", "document-refused", "policy-does-not-enforce"] {
+            let is_there = ids.iter().any(|it| it == other);
+            assert_eq!(is_there, other == id, "{other}: {report}");
+        }
+    }
+}
+
+/// The webhook refuses such a configuration. One that came in without it does not count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_governor_who_approves_is_found_and_a_group_of_governors_that_may_approve_too() {
+    let workflow = json!({
+        "issuer": "https://token.actions.githubusercontent.com",
+        "identity": {"glob": "https://github.com/example/release-tools/.github/workflows/change.yml@refs/tags/v*"},
+    });
+    let approvals = json!({
+        "from": [{"group": "security-team"}],
+        "authorsFrom": [{"changeRecord": {"signedBy": {"keyless": workflow}}}],
+    });
+    let approved = || {
+        let requirements = json!([{"digestPinned": {}}, {"approvals": approvals}]);
+        policy(json!({"environment": "production", "requirements": requirements}))
+    };
+    let people = || {
+        let signs = json!({"issuer": "https://accounts.google.com", "email": "gina@example.com"});
+        let identities = json!([{"certificate": signs}, {"kubernetes": {"user": "gina"}}]);
+        let gina = json!({"name": "gina", "identities": identities});
+        let group = json!({"name": "security-team", "members": ["gina"]});
+        let spec = json!({"people": [gina], "groups": [group]});
+        ("peopledirectories", own("PeopleDirectory", "example", spec))
+    };
+    let gina = governors(json!({"users": ["gina"]}));
+    let (_, report) = found_of(vec![gina, approved(), people()]).await;
+    let refused = about(&report, "document-refused").to_string();
+    for said in [
+        "GateConfiguration",
+        "the governor `gina` is the person `gina`, who approves",
+    ] {
+        assert!(refused.contains(said), "{refused}");
+    }
+
+    let platform = governors(json!({"groups": ["platform"]}));
+    let (ids, report) = found_of(vec![platform, approved(), people()]).await;
+    let warned = about(&report, "document-warning").to_string();
+    assert!(
+        warned.contains("whether members of these groups approve cannot be looked up"),
+        "{warned}"
+    );
+    assert!(!ids.iter().any(|id| id == "document-refused"), "{report}");
+}

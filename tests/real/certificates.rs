@@ -1,5 +1,6 @@
 //! The webhook's certificate and the authority by which a real API server verifies it are replaced while requests come.
 
+mod from_files;
 mod self_managed;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -145,11 +145,143 @@ fn an_api_server_accepts_what_each_option_makes() {
         let found = objects.iter().filter(|object| object["kind"] == kind);
         assert_eq!(found.count(), count, "{options}: {kind}");
         objects.retain(|object| !OF_OTHERS.iter().any(|of| object["apiVersion"] == *of));
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        let dry = ["apply", "--server-side", "--dry-run=server"];
-        let dry = dry.into_iter().chain(["--validate=strict", "-f", "-"]);
-        plane.kubectl_as(User::Admin, dry, &list.to_string()).ok();
+        accepts(&plane, &objects);
     }
+    let mut objects = rendered(home, &[&placed(home)]);
+    objects.retain(|object| !OF_OTHERS.iter().any(|of| object["apiVersion"] == *of));
+    accepts(&plane, &objects);
+
+    let chart = chart();
+    let kubeconfig = plane.admin_kubeconfig();
+    let install = ["install", NAMESPACE, &chart, "--dry-run=client"];
+    let install = [&install[..], &["--kubeconfig", &kubeconfig]].concat();
+    let by_hand = "webhook.create=false,certificates.mode=files";
+    let notes = |options: &str| {
+        let set = ["--set", IMAGE, "--set", options];
+        let said = helm(home, &[&install[..], &set].concat()).ok();
+        said.split("NOTES:").nth(1).unwrap().to_owned()
+    };
+    let said = notes(by_hand);
+    let first = "kubectl delete validatingwebhookconfiguration promotion-gate";
+    assert!(said.contains(first), "{said}");
+    assert!(!said.contains("`ca.crt`"), "{said}");
+    let said = notes("certificates.mode=files");
+    assert!(!said.contains(first), "{said}");
+    assert!(
+        said.contains("`kubectl create secret tls` makes no `ca.crt`"),
+        "{said}"
+    );
+}
+
+fn accepts(plane: &ControlPlane, objects: &[Value]) {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let dry = ["apply", "--server-side", "--dry-run=server"];
+    let dry = dry.into_iter().chain(["--validate=strict", "-f", "-"]);
+    plane.kubectl_as(User::Admin, dry, &list.to_string()).ok();
+}
+
+/// A file of values, as an argument: where the Pods run, how nodes pull the image, who may read metrics, and labels.
+fn placed(home: &Path) -> String {
+    let by_name = json!({"matchLabels": {"kubernetes.io/metadata.name": "observability"}});
+    let disk = json!({"key": "disk", "operator": "In", "values": ["ssd"]});
+    let terms = json!({"nodeSelectorTerms": [{"matchExpressions": [disk]}]});
+    let own = json!({"topologyKey": "rack", "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "promotion-gate"}}});
+    let labels = json!({"enabled": true, "labels": {"release": "prometheus"}});
+    let values = json!({
+        "affinity": {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [own]},
+        },
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "webhook": {"infrastructureNamespaces": ["cilium", "rook-ceph"]},
+        "networkPolicy": {"enabled": true, "metricsFrom": [{"namespaceSelector": by_name}]},
+        "monitoring": {
+            "serviceMonitor": labels, "prometheusRule": labels,
+            "dashboard": {"enabled": true, "labels": {"folder": "gate"}},
+        },
+    });
+    let file = home.join("placed.yaml");
+    fs::write(&file, values.to_string()).unwrap();
+    format!("--values={}", file.display())
+}
+
+#[test]
+fn values_of_placement_pull_secrets_peers_and_labels_arrive_where_they_belong() {
+    let folder = TempDir::new().unwrap();
+    let home = folder.path();
+    let values = placed(home);
+    let given = fs::read_to_string(home.join("placed.yaml")).unwrap();
+    let given: Value = serde_json::from_str(&given).unwrap();
+    let objects = rendered(home, &[&values]);
+    let of_kind = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.unwrap_or_else(|| panic!("{kind}"))
+    };
+    let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
+    for field in [
+        "affinity",
+        "nodeSelector",
+        "tolerations",
+        "imagePullSecrets",
+    ] {
+        assert_eq!(pod[field], given[field], "{field}");
+    }
+    let args = pod["containers"][0]["args"].as_array().unwrap();
+    for namespace in ["cilium", "rook-ceph"] {
+        let argument = format!("--infrastructure-namespace={namespace}");
+        assert!(args.iter().any(|it| *it == *argument), "{args:?}");
+    }
+    let of_metrics = &of_kind("NetworkPolicy")["spec"]["ingress"][1];
+    assert_eq!(of_metrics["from"], given["networkPolicy"]["metricsFrom"]);
+    for kind in ["ServiceMonitor", "PrometheusRule"] {
+        let labels = &of_kind(kind)["metadata"]["labels"];
+        assert_eq!(labels["release"], "prometheus", "{kind}");
+        assert_eq!(labels["app.kubernetes.io/name"], "promotion-gate", "{kind}");
+    }
+    let is_dashboard = |object: &&Value| object["metadata"]["labels"]["folder"] == "gate";
+    assert_eq!(objects.iter().filter(is_dashboard).count(), 1);
+
+    // Where nothing else is said, the Pods are spread over nodes, also beside a node affinity.
+    let beside = "--set=affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=null";
+    for options in [&[][..], &[beside]] {
+        let objects = rendered(home, options);
+        let deployment = objects
+            .iter()
+            .find(|it| it["kind"] == "Deployment")
+            .unwrap();
+        let affinity = &deployment["spec"]["template"]["spec"]["affinity"];
+        let terms =
+            "/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm";
+        let key = &affinity.pointer(terms).unwrap()["topologyKey"];
+        assert_eq!(key, "kubernetes.io/hostname");
+    }
+}
+
+/// Without the authority, the webhook configuration would stay empty beside replicas that are ready.
+#[test]
+fn pods_wait_for_a_secret_of_files_with_the_authority_where_the_gate_writes_the_webhooks() {
+    let folder = TempDir::new().unwrap();
+    let items = |options: &str| {
+        let objects = rendered(folder.path(), &["--set", options]);
+        let deployment = objects
+            .iter()
+            .find(|it| it["kind"] == "Deployment")
+            .unwrap();
+        let volumes = &deployment["spec"]["template"]["spec"]["volumes"];
+        let mut volumes = volumes.as_array().unwrap().iter();
+        let secret = &volumes.find(|it| it["name"] == "tls").unwrap()["secret"];
+        assert_eq!(secret["secretName"], "own-tls");
+        let items = secret["items"].as_array().into_iter().flatten();
+        items
+            .map(|it| it["key"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let files = "certificates.mode=files,certificates.secretName=own-tls";
+    assert_eq!(items(files), ["tls.crt", "tls.key", "ca.crt"]);
+    let by_hand = format!("{files},webhook.create=false");
+    assert_eq!(items(&by_hand), Vec::<String>::new());
 }
 
 /// Whoever has taken over cert-manager's account may at most replace the CA, and elsewhere than with `certManager` not even that.
@@ -319,6 +451,10 @@ fn mistyped_and_impossible_values_are_refused() {
         ),
         ("auditNamespaces={A}", "auditNamespaces/0"),
         ("ports.webhook=443", "/ports/webhook"),
+        (
+            "image.repository=x,ports.webhook=9000,ports.probes=9000",
+            "need two different ports",
+        ),
         ("listenAddress=::", "/listenAddress"),
         (
             "webhook.infrastructureNamespaces={A}",

@@ -2,7 +2,10 @@
 //! lead back in when no gate answers.
 
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::{Certificate, ControlPlane, Ran, User, run, until};
@@ -10,12 +13,19 @@ use crate::support::{Certificate, ControlPlane, Ran, User, run, until};
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 const BINARY: &str = env!("CARGO_BIN_EXE_promotion-gate");
 
+/// As whom nobody else asks here, so that the audit log shows what `doctor` alone does.
+const DOCTOR: (&str, &str) = ("controllers", "system:kube-controller-manager");
+
 fn doctor(plane: &ControlPlane, args: &[&str]) -> Ran {
+    doctor_by(plane, DOCTOR.0, args)
+}
+
+/// With the rights of the client with this token.
+fn doctor_by(plane: &ControlPlane, token: &str, args: &[&str]) -> Ran {
+    let kubeconfig = plane.kubeconfig("doctor", token);
     let mut command = Command::new(BINARY);
-    command
-        .args(["doctor", "--kubeconfig", &plane.admin_kubeconfig()])
-        .args(args);
-    run(&mut command, b"")
+    command.args(["doctor", "--kubeconfig"]).arg(kubeconfig);
+    run(command.args(args), b"")
 }
 
 /// The findings that are at least warnings, with what they are about.
@@ -95,19 +105,9 @@ fn install(plane: &ControlPlane) {
         "availability",
         "network-policy",
     ] {
-        let file = format!("{DEPLOY}/manifests/{file}.yaml");
-        plane.kubectl(["apply", "-f", &file]).ok();
+        apply_shipped(plane, file);
     }
-    let ready = r#"{"status": {"replicas": 3, "readyReplicas": 3}}"#;
-    let patch = ["--subresource=status", "--type=merge", "-p", ready];
-    let deployment = [
-        "patch",
-        "deployment",
-        "promotion-gate",
-        "-n",
-        "promotion-gate",
-    ];
-    plane.kubectl(deployment.into_iter().chain(patch)).ok();
+    ready(plane, 3);
     until("the definitions are served", || {
         plane
             .kubectl(["get", "promotionpolicies,gateconfigurations,changefreezes"])
@@ -122,8 +122,7 @@ fn install(plane: &ControlPlane) {
         plane,
         &policy(json!({}), json!([{"digestPinned": {}}, {"noFreeze": {}}])),
     );
-    let guards = format!("{DEPLOY}/manifests/guards.yaml");
-    plane.kubectl(["apply", "-f", &guards]).ok();
+    apply_shipped(plane, "guards");
     let definition = "crd/promotionpolicies.promotion-gate.dev";
     until("the guards count", || {
         let mark = ["annotate", definition, "seen=yes", "--dry-run=server"];
@@ -134,6 +133,134 @@ fn install(plane: &ControlPlane) {
     plane
         .kubectl(["delete", "clusterrolebinding", "developers"])
         .ok();
+}
+
+/// A CA whose time is over in five days, as `caBundle` holds it.
+fn ending_authority() -> String {
+    let mut parameters = rcgen::CertificateParams::new([]).unwrap();
+    let end = SystemTime::now() + Duration::from_secs(5 * 24 * 60 * 60);
+    parameters.not_after = end.into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    STANDARD.encode(parameters.self_signed(&key).unwrap().pem())
+}
+
+/// What is found while a role with these rules is bound to Eve, sorted.
+fn found_while_eve_may(plane: &ControlPlane, rules: Value) -> Vec<String> {
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    let eve = json!({"apiGroup": group, "kind": "User", "name": "eve@example.com"});
+    apply(
+        plane,
+        &json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "hole"}, "rules": rules}),
+    );
+    apply(
+        plane,
+        &json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": "hole"}, "subjects": [eve],
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "hole"},
+        }),
+    );
+    let found = sorted(ids(plane));
+    let delete = ["delete", "clusterrole,clusterrolebinding", "hole"];
+    plane.kubectl(delete).ok();
+    found
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids
+}
+
+/// Changes an object of the gate's namespace.
+fn merge(plane: &ControlPlane, object: [&str; 2], more: &[&str], patch: &Value) {
+    let patch = patch.to_string();
+    let how = ["-n", "promotion-gate", "--type=merge", "-p", &patch];
+    let patch = [&["patch"][..], &object, &how, more].concat();
+    plane.kubectl(patch).ok();
+}
+
+fn ready(plane: &ControlPlane, replicas: u8) {
+    let status = json!({"status": {"replicas": 3, "readyReplicas": replicas}});
+    let more = ["--subresource=status"];
+    merge(plane, ["deployment", "promotion-gate"], &more, &status);
+}
+
+fn apply_shipped(plane: &ControlPlane, file: &str) {
+    let file = format!("{DEPLOY}/manifests/{file}.yaml");
+    plane.kubectl(["apply", "-f", &file]).ok();
+}
+
+#[test]
+fn each_hole_that_is_opened_in_the_gate_itself_is_found_and_nothing_is_changed() {
+    let plane = ControlPlane::start();
+    install(&plane);
+    assert_eq!(found(&plane), []);
+
+    for (argument, expected) in [
+        ("--audit-only", &["audit-only", "webhook-locks-out"][..]),
+        (
+            "--audit-namespace=lab",
+            &["namespaces-audited", "webhook-audited-missing"],
+        ),
+        (
+            "--infrastructure-namespace=cilium",
+            &["infrastructure-differs"],
+        ),
+    ] {
+        let add = json!([{
+            "op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": argument,
+        }]);
+        let (add, how) = (add.to_string(), ["--type=json", "-p"]);
+        let deployment = ["patch", "deployment", "promotion-gate", "-n=promotion-gate"];
+        let patch = [&deployment[..], &how, &[&add]].concat();
+        plane.kubectl(patch).ok();
+        assert_eq!(sorted(ids(&plane)), expected, "{argument}");
+        apply_shipped(&plane, "deployment");
+    }
+    for (replicas, id) in [(1, "gate-alone"), (0, "gate-down")] {
+        ready(&plane, replicas);
+        assert_eq!(ids(&plane), [id]);
+    }
+    ready(&plane, 3);
+    let budget = ["poddisruptionbudget", "promotion-gate"];
+    merge(&plane, budget, &[], &json!({"spec": {"maxUnavailable": 0}}));
+    assert_eq!(ids(&plane), ["drains-blocked"]);
+    apply_shipped(&plane, "availability");
+
+    let guard = ["validatingadmissionpolicy", "promotion-gate-records"];
+    let lenient = json!({"spec": {"failurePolicy": "Ignore"}});
+    merge(&plane, guard, &[], &lenient);
+    assert_eq!(ids(&plane), ["guards-changed"]);
+    let definitions = json!([{
+        "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["update"],
+    }]);
+    assert_eq!(
+        found_while_eve_may(&plane, definitions),
+        ["guards-changed", "may-change-definitions"]
+    );
+    apply_shipped(&plane, "guards");
+    let signers = json!([{
+        "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "verbs": ["approve"],
+        "resourceNames": ["kubernetes.io/kube-apiserver-client"],
+    }]);
+    assert_eq!(
+        found_while_eve_may(&plane, signers),
+        ["may-approve-certificates"]
+    );
+    assert_eq!(found(&plane), []);
+
+    // Who may read nothing learns that, and not that there is no hole.
+    let ran = doctor_by(&plane, "alice", &[]);
+    assert_eq!(ran.code, Some(3), "{ran}");
+
+    let requests = plane.requests_of(DOCTOR.1);
+    assert!(requests.len() > 100, "{}", requests.len());
+    let reads = ["\"verb\":\"get\"", "\"verb\":\"list\""];
+    let changes = requests
+        .iter()
+        .filter(|line| !reads.iter().any(|verb| line.contains(*verb)));
+    let changes: Vec<_> = changes.collect();
+    assert!(changes.is_empty(), "{changes:#?}");
 }
 
 #[test]
@@ -206,9 +333,24 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
             "webhook-endpoint",
         ),
         (
+            "/webhooks/0/clientConfig/caBundle",
+            json!(ending_authority()),
+            "webhook-ca-expires",
+        ),
+        (
             "/webhooks/1/rules/0/resources",
             json!(["deployments"]),
             "webhook-infrastructure-missing",
+        ),
+        (
+            "/webhooks/1/clientConfig/caBundle",
+            json!(""),
+            "webhook-infrastructure-missing",
+        ),
+        (
+            "/webhooks/1/failurePolicy",
+            json!("Fail"),
+            "webhook-locks-out",
         ),
     ] {
         patched(
@@ -222,8 +364,7 @@ fn each_hole_that_is_opened_in_an_installation_as_shipped_is_found() {
             .ok();
         webhook(&plane);
     }
-    let guards = format!("{DEPLOY}/manifests/guards.yaml");
-    plane.kubectl(["apply", "-f", &guards]).ok();
+    apply_shipped(&plane, "guards");
     assert_eq!(found(&plane), []);
 
     // Of rights.

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::support::{Certificate, ControlPlane, Gate, LocalSigstore, User, until};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Where the images of the example are, and what takes its place here: no registry listens there.
+const EXAMPLE: &str = "ghcr.io/example/";
+const UNREACHABLE: &str = "127.0.0.1:1/example/";
 const SERVICE: &str = "promotion-gate.promotion-gate.svc";
 /// Of the API server's range of Services.
 const SERVICE_ADDRESS: &str = "127.96.0.10";
@@ -15,13 +18,15 @@ const SERVICE_ADDRESS: &str = "127.96.0.10";
 #[test]
 fn shipped_policies_deny_nothing_outside_their_namespaces() {
     let gate = Gate::new(&LocalSigstore::shared());
-    for folder in ["policies", "policies/production"] {
+    for folder in ["policies", "policies/production", "policies/staging"] {
         for entry in fs::read_dir(Path::new(ROOT).join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if name.ends_with(".yaml") {
                 let text = fs::read_to_string(&path).unwrap();
-                gate.write(&format!("policies/{name}"), &enforcing(&text));
+                // Files of several folders have the same name.
+                let file = format!("policies/{}-{name}", folder.replace('/', "-"));
+                gate.write(&file, &enforcing(&text.replace(EXAMPLE, UNREACHABLE)));
             }
         }
     }
@@ -37,7 +42,7 @@ fn shipped_policies_deny_nothing_outside_their_namespaces() {
         plane.kubectl_as(User::Admin, args, &object.to_string())
     };
 
-    for namespace in ["promotion-gate", "shop", "prod-shop"] {
+    for namespace in ["promotion-gate", "shop", "prod-shop", "stage-shop"] {
         plane.create_namespace(namespace);
     }
     let accounts = [
@@ -91,17 +96,31 @@ fn shipped_policies_deny_nothing_outside_their_namespaces() {
         assert!(refusal.contains(&format!("`{name}`")), "{refusal}");
     }
 
-    let proxy = image("registry.k8s.io/kube-proxy:v1.33.0");
-    // By digest, as `policies/gate-image.yaml` asks for.
-    let mut own = template["spec"].clone();
+    // Of the gate's image and of an application in staging, the evidence cannot be read.
     let digest = "1".repeat(64);
-    own["containers"][0]["image"] =
-        json!(format!("registry.example/promotion-gate@sha256:{digest}"));
-    let own = &own;
+    let gates = |repository: &str| {
+        let mut spec = template["spec"].clone();
+        spec["containers"][0]["image"] = json!(format!("{repository}@sha256:{digest}"));
+        spec
+    };
+    let own = gates(&format!("{UNREACHABLE}promotion-gate"));
+    let app = image(&format!("{UNREACHABLE}app@sha256:{digest}"));
+    for (namespace, spec, policy) in [
+        ("promotion-gate", &own, "`gate-image`"),
+        ("stage-shop", &app, "`staging-applications`"),
+    ] {
+        let ran = pod(namespace, "unsigned", spec, "replicaset-controller");
+        let refusal = ran.refused();
+        assert!(refusal.contains(policy), "{refusal}");
+    }
+
+    let proxy = image("registry.k8s.io/kube-proxy:v1.33.0");
+    // Another image of the gate's namespace, for which `gate-image` is not.
+    let other = &gates("registry.example/promotion-gate");
     let web = image("registry.example/web:1");
     for (namespace, name, spec, controller) in [
         ("kube-system", "kube-proxy", &proxy, "daemon-set-controller"),
-        ("promotion-gate", "gate-1", own, "replicaset-controller"),
+        ("promotion-gate", "gate-1", other, "replicaset-controller"),
         ("shop", "web-1", &web, "replicaset-controller"),
     ] {
         pod(namespace, name, spec, controller).ok();

@@ -48,7 +48,7 @@ checks! {
         "Apply `deploy/webhook.yaml`, or what `promotion-gate webhook-configuration` prints for your namespaces.";
     WEBHOOK_FAILURE_POLICY Critical "webhook-failure-policy"
         "a request is admitted when the gate does not answer"
-        "Somebody who slows the gate down or stops it passes it. Only the entry for the infrastructure namespaces may have `failurePolicy: Ignore`."
+        "Somebody who slows the gate down or stops it passes it. Only the entries for the infrastructure and for audited namespaces may have `failurePolicy: Ignore`."
         "Set `failurePolicy: Fail`: apply the configuration that `promotion-gate webhook-configuration` prints.";
     WEBHOOK_ENDPOINT Critical "webhook-endpoint"
         "the API server asks something else than the gate"
@@ -86,6 +86,10 @@ checks! {
         "the entry for the audited namespaces is missing, or the gate is not asked by it about everything"
         "In these namespaces, something is admitted unseen even while the gate answers."
         "Apply the configuration that `promotion-gate webhook-configuration` prints with the same `--audit-namespace`.";
+    WEBHOOK_LOCKS_OUT Warning "webhook-locks-out"
+        "a request is denied when the gate does not answer, where it has to be admitted"
+        "While no replica answers, the Pods of the infrastructure namespaces cannot start, and the gate's own are among them. Where denials are only recorded, an outage of the gate stops every change."
+        "Set `failurePolicy: Ignore` for this entry: apply the configuration that `promotion-gate webhook-configuration` prints.";
     WEBHOOK_TIMEOUT Warning "webhook-timeout"
         "the gate has less than 5 seconds to answer"
         "A first look at an image asks registries. With too little time, such requests are refused as undecided."
@@ -114,6 +118,10 @@ checks! {
         "fewer than two replicas of the gate are ready"
         "While a single replica restarts or moves, every governed request is refused."
         "Run three replicas.";
+    GATE_ON_ONE_NODE Warning "gate-on-one-node"
+        "all ready replicas of the gate run on one node"
+        "When this node fails, every governed request is refused until replicas run elsewhere."
+        "Give the cluster a second node that the Pods tolerate, and see that their affinity spreads them.";
     DRAINS_BLOCKED Warning "drains-blocked"
         "a PodDisruptionBudget does not let any replica go"
         "Nodes that the gate runs on cannot be drained."

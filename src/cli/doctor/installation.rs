@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerPort, Service};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, Service};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -18,6 +18,7 @@ use crate::admission::Audited;
 pub(super) struct Installation {
     pub(super) service: Option<Service>,
     pub(super) deployments: Vec<Deployment>,
+    pub(super) pods: Vec<Pod>,
     pub(super) budgets: Vec<PodDisruptionBudget>,
     pub(super) networks: Vec<NetworkPolicy>,
 }
@@ -91,6 +92,8 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
         1 => report.find(&checks::GATE_ALONE, [shown.clone()]),
         _ => {}
     }
+    let node = only_node(found).map(|node| format!("{shown}: node `{node}`"));
+    report.find_any(&checks::GATE_ON_ONE_NODE, node.into_iter().collect());
     let audited = found.audited();
     if audited.everywhere {
         report.find(&checks::AUDIT_ONLY, [shown]);
@@ -126,6 +129,31 @@ pub(super) fn check(found: &Installation, service: (&str, &str), report: &mut Do
         );
         report.find(&checks::PORT_OPEN, [about]);
     }
+}
+
+/// The node that holds all ready Pods of the Service, if it has several.
+fn only_node(found: &Installation) -> Option<&str> {
+    let selector = found.service.as_ref()?.spec.as_ref()?.selector.as_ref()?;
+    let is_selected = |pod: &Pod| {
+        let labels = pod.metadata.labels.as_ref();
+        let mut selector = selector.iter();
+        labels.is_some_and(|labels| selector.all(|(key, value)| labels.get(key) == Some(value)))
+    };
+    let ready = found
+        .pods
+        .iter()
+        .filter(|pod| is_ready(pod) && is_selected(pod));
+    let nodes = ready.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref());
+    let nodes: Vec<_> = nodes.collect();
+    let first = *nodes.first()?;
+    (nodes.len() > 1 && nodes.iter().all(|node| *node == first)).then_some(first)
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter();
+    let mut conditions = conditions.flat_map(|it| it.conditions.iter().flatten());
+    let is_ready = conditions.any(|it| it.type_ == "Ready" && it.status == "True");
+    is_ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn arguments(deployment: &Deployment) -> Vec<&str> {
@@ -319,6 +347,7 @@ mod tests {
             deployments: vec![serde_json::from_value(deployment).unwrap()],
             budgets: vec![serde_json::from_value(budget).unwrap()],
             networks: vec![serde_json::from_value(network).unwrap()],
+            pods: Vec::new(),
         };
         let mut report = DoctorReport::new();
         check(&found, ("promotion-gate", "promotion-gate"), &mut report);
@@ -394,6 +423,42 @@ mod tests {
         for (id, hole) in holes {
             assert_eq!(found(hole), [id]);
         }
+    }
+
+    #[test]
+    fn replicas_that_are_all_on_one_node_are_found() {
+        let [service, deployment, _, network] = installed();
+        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+        let pod = |node: &str, ready: &str| {
+            json!({
+                "metadata": {"labels": labels}, "spec": {"nodeName": node, "containers": []},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            })
+        };
+        let found = |pods: &[Value]| {
+            let pods = pods.iter().cloned();
+            let found = Installation {
+                service: serde_json::from_value(service.clone()).unwrap(),
+                deployments: vec![serde_json::from_value(deployment.clone()).unwrap()],
+                pods: pods.map(|it| serde_json::from_value(it).unwrap()).collect(),
+                networks: vec![serde_json::from_value(network.clone()).unwrap()],
+                ..Installation::default()
+            };
+            let mut report = DoctorReport::new();
+            check(&found, ("promotion-gate", "promotion-gate"), &mut report);
+            let findings = report.findings().iter();
+            findings.map(|finding| finding.id).collect::<Vec<_>>()
+        };
+        let mut other = pod("two", "True");
+        let both = [pod("one", "True"), pod("one", "True"), pod("two", "False")];
+        assert_eq!(found(&both), ["gate-on-one-node"]);
+        assert_eq!(found(&both[..1]), Vec::<&str>::new());
+        let spread = [both[0].clone(), other.clone()];
+        assert_eq!(found(&spread), Vec::<&str>::new());
+        // Of something else in the namespace.
+        other["metadata"]["labels"] = json!({"app": "x"});
+        let beside = [both[0].clone(), both[1].clone(), other];
+        assert_eq!(found(&beside), ["gate-on-one-node"]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) fn check(
     for (check, about) in differences(entry, printed_entry, knows_infrastructure) {
         report.find_any(check, about);
     }
+    let denying = entries().filter_map(|entry| denies_without_answer(entry, expected));
+    report.find_any(&checks::WEBHOOK_LOCKS_OUT, denying.collect());
     if let Some(seconds @ ..5) = entry.timeout_seconds {
         let about = format!("`{VALIDATE}`: `timeoutSeconds: {seconds}`");
         report.find(&checks::WEBHOOK_TIMEOUT, [about]);
@@ -72,6 +74,7 @@ pub(super) fn check(
                 });
                 differences
                     .chain(unasked(entry, wanted, entries()))
+                    .chain(unanswered(found, entry, wanted, now))
                     .collect()
             }
             None => vec![format!("`{name}`")],
@@ -79,6 +82,38 @@ pub(super) fn check(
         report.find_any(check, about);
     }
     authorities(entry, now, report);
+}
+
+/// An entry that denies without an answer, where the printed one admits.
+fn denies_without_answer(entry: &ValidatingWebhook, expected: &Value) -> Option<String> {
+    let policy = entry.failure_policy.as_deref().unwrap_or("Fail");
+    let admits = printed(expected, &entry.name)?["failurePolicy"] == "Ignore";
+    (admits && policy == "Fail").then(|| format!("`{}`: `failurePolicy: Fail`", entry.name))
+}
+
+/// Why the API server gets no answer for an entry that admits without one, while it gets one for the entry for all others (`main`).
+fn unanswered(
+    entry: &ValidatingWebhook,
+    main: &ValidatingWebhook,
+    printed: &Value,
+    now: Timestamp,
+) -> Vec<String> {
+    let mut why = Vec::new();
+    if bundle(entry) != bundle(main) {
+        let of_entry = verifies_until(entry, now).err();
+        let of_main = verifies_until(main, now);
+        let another = || format!("another `caBundle` than that of `{}`", main.name);
+        let of_entry = of_entry.or_else(|| of_main.is_ok().then(another));
+        why.extend(of_entry.map(|it| format!("{}: {it}", checks::WEBHOOK_CA_BUNDLE.id)));
+    }
+    // The API server waits for ten seconds where nothing is written.
+    let seconds = entry.timeout_seconds.unwrap_or(10);
+    let wanted = printed.get("timeoutSeconds").and_then(Value::as_i64);
+    if wanted.is_some_and(|wanted| i64::from(seconds) < wanted) {
+        let id = checks::WEBHOOK_TIMEOUT.id;
+        why.push(format!("{id}: `timeoutSeconds: {seconds}`"));
+    }
+    why
 }
 
 /// The namespaces of a printed entry that the entry for all others leaves out and no other entry names.
@@ -272,9 +307,23 @@ fn words(expression: &str) -> String {
 }
 
 fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorReport) {
-    let bundle = entry.client_config.ca_bundle.as_ref();
-    let bundle = bundle.map_or(&[][..], |bundle| bundle.0.as_slice());
-    let read = CertificateDer::pem_slice_iter(bundle).collect::<Result<Vec<_>, _>>();
+    match verifies_until(entry, now) {
+        Err(why) => report.find(&checks::WEBHOOK_CA_BUNDLE, [why]),
+        Ok(last) if last - now.as_second() < SECONDS_TO_EXPIRY => report.find(
+            &checks::WEBHOOK_CA_EXPIRES,
+            [format!(
+                "`{}`: the last authority expires at {}",
+                entry.name,
+                time(last)
+            )],
+        ),
+        Ok(_) => {}
+    }
+}
+
+/// When the last authority of an entry's `caBundle` expires, in seconds since 1970; or why the API server verifies nobody by it.
+fn verifies_until(entry: &ValidatingWebhook, now: Timestamp) -> Result<i64, String> {
+    let read = CertificateDer::pem_slice_iter(bundle(entry)).collect::<Result<Vec<_>, _>>();
     let ends = read.ok().and_then(|read| {
         let ends = read.iter().map(|certificate| {
             let read = x509_cert::Certificate::from_der(certificate).ok()?;
@@ -284,31 +333,26 @@ fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorRep
         ends.collect::<Option<Vec<_>>>()
     });
     let name = &entry.name;
-    let last = match ends.as_deref().map(|ends| ends.iter().max()) {
-        Some(Some(last)) => *last,
-        Some(None) => {
-            let about = format!("`{name}` has no `caBundle`");
-            return report.find(&checks::WEBHOOK_CA_BUNDLE, [about]);
-        }
-        None => {
-            let about = format!("the `caBundle` of `{name}` cannot be read as certificates");
-            return report.find(&checks::WEBHOOK_CA_BUNDLE, [about]);
-        }
-    };
-    let end = Timestamp::from_second(last).map_or_else(|_| "?".to_owned(), |end| end.to_string());
-    match last - now.as_second() {
-        ..=0 => report.find(
-            &checks::WEBHOOK_CA_BUNDLE,
-            [format!(
-                "every authority of `{name}` has expired, the last one at {end}"
-            )],
-        ),
-        1..SECONDS_TO_EXPIRY => report.find(
-            &checks::WEBHOOK_CA_EXPIRES,
-            [format!("`{name}`: the last authority expires at {end}")],
-        ),
-        _ => {}
+    match ends.as_deref().map(|ends| ends.iter().max()) {
+        Some(Some(last)) if *last > now.as_second() => Ok(*last),
+        Some(Some(last)) => Err(format!(
+            "every authority of `{name}` has expired, the last one at {}",
+            time(*last)
+        )),
+        Some(None) => Err(format!("`{name}` has no `caBundle`")),
+        None => Err(format!(
+            "the `caBundle` of `{name}` cannot be read as certificates"
+        )),
     }
+}
+
+fn bundle(entry: &ValidatingWebhook) -> &[u8] {
+    let bundle = entry.client_config.ca_bundle.as_ref();
+    bundle.map_or(&[], |bundle| bundle.0.as_slice())
+}
+
+fn time(second: i64) -> String {
+    Timestamp::from_second(second).map_or_else(|_| "?".to_owned(), |time| time.to_string())
 }
 
 #[cfg(test)]
@@ -375,8 +419,10 @@ mod tests {
         });
         assert_eq!(hole, ["webhook-selector"]);
         // The entry of the namespace does not ask about everything, about another namespace, or is not there.
-        let holes: [fn(&mut Value); 4] = [
+        let holes: [fn(&mut Value); 6] = [
             |it| it["webhooks"][2]["rules"] = json!([]),
+            |it| it["webhooks"][2]["clientConfig"]["caBundle"] = json!(""),
+            |it| it["webhooks"][2]["timeoutSeconds"] = json!(1),
             |it| it["webhooks"][2]["clientConfig"]["service"]["name"] = json!("evil"),
             |it| {
                 let values = &mut it["webhooks"][2]["namespaceSelector"]["matchExpressions"][0];
@@ -392,9 +438,42 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_has_to_admit_without_an_answer_and_denies_is_found() {
+        let deny =
+            |at: usize| move |it: &mut Value| it["webhooks"][at]["failurePolicy"] = json!("Fail");
+        assert_eq!(found(deny(1)), ["webhook-locks-out"]);
+        // What the API server takes where nothing is written.
+        let unsaid = found(|it| {
+            let entry = it["webhooks"][1].as_object_mut().unwrap();
+            entry.remove("failurePolicy");
+        });
+        assert_eq!(unsaid, ["webhook-locks-out"]);
+        let lab = printed_of(Audited {
+            namespaces: BTreeSet::from(["lab".to_owned()]),
+            ..Audited::default()
+        });
+        assert_eq!(found_of(&lab, deny(2)), ["webhook-locks-out"]);
+        let everywhere = printed_of(Audited {
+            everywhere: true,
+            ..Audited::default()
+        });
+        assert_eq!(found_of(&everywhere, deny(0)), ["webhook-locks-out"]);
+    }
+
+    #[test]
+    fn attack_another_ca_for_the_infrastructure_alone_admits_it_unseen() {
+        let other = printed();
+        let other = &other["webhooks"][1]["clientConfig"]["caBundle"];
+        for bundle in [other, &json!(""), &json!("bm90IHBlbQ=="), &Value::Null] {
+            let found = found(|it| it["webhooks"][1]["clientConfig"]["caBundle"] = bundle.clone());
+            assert_eq!(found, ["webhook-infrastructure-missing"], "{bundle}");
+        }
+    }
+
+    #[test]
     fn each_hole_in_the_configuration_is_found() {
         type Change = fn(&mut Value);
-        let holes: [(&str, Change); 22] = [
+        let holes: [(&str, Change); 23] = [
             ("webhook-missing", |it| it["webhooks"] = json!([])),
             ("webhook-endpoint", |it| {
                 it["webhooks"][0]["clientConfig"]["service"]["name"] = json!("evil");
@@ -418,6 +497,9 @@ mod tests {
             }),
             ("webhook-infrastructure-missing", |it| {
                 it["webhooks"][1]["rules"] = json!([]);
+            }),
+            ("webhook-infrastructure-missing", |it| {
+                it["webhooks"][1]["timeoutSeconds"] = json!(1);
             }),
             ("webhook-infrastructure-missing", |it| {
                 let values = &mut it["webhooks"][1]["namespaceSelector"]["matchExpressions"][0];
@@ -483,7 +565,9 @@ mod tests {
             .unwrap();
         let found = |url: &'static str| {
             found_of(&expected, |it| {
-                it["webhooks"][0]["clientConfig"] = json!({"url": url, "caBundle": printed()["webhooks"][0]["clientConfig"]["caBundle"]});
+                let bundle = &printed()["webhooks"][0]["clientConfig"]["caBundle"];
+                it["webhooks"][0]["clientConfig"] = json!({"url": url, "caBundle": bundle});
+                it["webhooks"][1]["clientConfig"]["caBundle"] = bundle.clone();
             })
         };
         assert_eq!(found("https://gate.example/validate"), Vec::<&str>::new());

@@ -20,20 +20,20 @@ use crate::support::{Address, ControlPlane, Gate, Ran, Serving, User, until};
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 const NAMESPACE: &str = "promotion-gate";
 const SECRET: &str = "promotion-gate-certificates";
-const WEBHOOK: &str = "promotion-gate";
+pub(super) const WEBHOOK: &str = "promotion-gate";
 const WEBHOOKS: &str = "validatingwebhookconfigurations";
 const DAY: u64 = 24 * 60 * 60;
 
 /// A control plane with all that a gate needs, a gate without a certificate, and a webhook configuration that asks nobody yet.
-struct World {
-    plane: ControlPlane,
-    gate: Gate,
-    kubeconfig: String,
-    https: Address,
+pub(super) struct World {
+    pub(super) plane: ControlPlane,
+    pub(super) gate: Gate,
+    pub(super) kubeconfig: String,
+    pub(super) https: Address,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         let plane = ControlPlane::start();
         let apply = ["apply", "--server-side", "-f"];
         let crds = format!("{DEPLOY}/crds");
@@ -98,13 +98,13 @@ impl World {
         Some(String::from_utf8(STANDARD.decode(text).unwrap()).unwrap())
     }
 
-    fn entries(&self) -> Value {
+    pub(super) fn entries(&self) -> Value {
         let configuration = self.get("validatingwebhookconfiguration", WEBHOOK);
         configuration.map_or(Value::Null, |it| it["webhooks"].clone())
     }
 
     /// The CAs by which the API server verifies the gate (PEM).
-    fn bundle(&self) -> String {
+    pub(super) fn bundle(&self) -> String {
         let entries = self.entries();
         let text = entries[0]["clientConfig"]["caBundle"].as_str();
         let bytes = STANDARD.decode(text.unwrap_or_default()).unwrap();
@@ -116,7 +116,7 @@ impl World {
         (self.plane).kubectl(["patch", kind, name, "-n", NAMESPACE, &how, &patch])
     }
 
-    fn is_asked(&self) {
+    pub(super) fn is_asked(&self) {
         until("the gate is asked", || {
             ask(&self.plane).stderr.contains(ANSWER).then_some(())
         });
@@ -201,7 +201,7 @@ fn secret(kind: &str, data: &[(&str, &str)]) -> Value {
 }
 
 /// A CA and a certificate that it issued for 127.0.0.1, valid between these days from now on: `ca.crt`, `ca.key`, `tls.crt`, `tls.key`.
-fn made_by_somebody(days: std::ops::Range<i64>) -> [String; 4] {
+pub(super) fn made_by_somebody(days: std::ops::Range<i64>) -> [String; 4] {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = i64::try_from(now.unwrap().as_secs() / DAY).unwrap();
     let at = |day: i64| {

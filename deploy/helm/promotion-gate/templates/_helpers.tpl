@@ -36,9 +36,13 @@ Different nodes, if there are enough. Not by a second constraint of the spread: 
 all replicas on one of them.
 */}}
 {{- define "promotion-gate.affinity" -}}
+{{- if hasKey .Values.affinity "podAntiAffinity" }}
+{{- toYaml .Values.affinity }}
+{{- else }}
 {{- $selector := dict "matchLabels" (dict "app.kubernetes.io/name" "promotion-gate") }}
 {{- $elsewhere := dict "topologyKey" "kubernetes.io/hostname" "labelSelector" $selector }}
 {{- $preferred := list (dict "weight" 100 "podAffinityTerm" $elsewhere) }}
-{{- $affinity := dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $preferred) }}
-{{- toYaml (mergeOverwrite $affinity .Values.affinity) }}
+{{- $spread := dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $preferred) }}
+{{- toYaml (merge $spread .Values.affinity) }}
+{{- end }}
 {{- end }}
