@@ -17,6 +17,7 @@ use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::record::{ImageRecords, ScanAge};
+use crate::gate::signer::{AcceptedSigner, Mismatch};
 use crate::gate::world::World;
 use crate::reason::reasons;
 
@@ -175,6 +176,15 @@ pub(in crate::gate) fn readable<'a>(
             "this is an infrastructure problem, not missing evidence; try again when the problem is solved",
         )),
     }
+}
+
+/// Whether a statement is by this signer, with the required log entry or without it.
+pub(super) fn is_by_accepted(
+    accepted: &AcceptedSigner,
+    statement: &VerifiedStatement,
+    world: &World,
+) -> bool {
+    accepted.signed(statement, &world.trust_roots) != Err(Mismatch::OtherSigner)
 }
 
 /// Makes a failure undecided if some evidence could not be read.

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, listed, readable,
-    unless_partial,
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, is_by_accepted, listed,
+    readable, unless_partial,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
@@ -152,9 +152,10 @@ impl ImageRule for Sbom {
         }
     }
 
-    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
-        let mut statements = evidence.statements.iter();
-        statements.any(|(_, statement)| is_sbom(statement.predicate_type()))
+    fn finds_in(&self, evidence: &ImageEvidence, world: &World) -> bool {
+        let statements = evidence.statements.iter();
+        let mut of_type = statements.filter(|(_, it)| is_sbom(it.predicate_type()));
+        of_type.any(|(_, it)| is_by_accepted(&self.signed_by, it, world))
     }
 }
 

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{SIGNED_IN_THE_FUTURE, listed, minute, readable, unless_partial};
+use super::check::{
+    SIGNED_IN_THE_FUTURE, is_by_accepted, listed, minute, readable, unless_partial,
+};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -270,9 +272,10 @@ impl ImageRule for Vulnerabilities {
         }
     }
 
-    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
-        let mut statements = evidence.statements.iter();
-        statements.any(|(_, statement)| is_scan(statement.predicate_type()))
+    fn finds_in(&self, evidence: &ImageEvidence, world: &World) -> bool {
+        let statements = evidence.statements.iter();
+        let mut of_type = statements.filter(|(_, it)| is_scan(it.predicate_type()));
+        of_type.any(|(_, it)| is_by_accepted(&self.signed_by, it, world))
     }
 }
 
