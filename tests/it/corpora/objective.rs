@@ -71,6 +71,33 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
     tally.close(cases);
 }
 
+/// What Trivy writes of an image without packages lists the image alone, and what other programs write describes each package.
+#[test]
+fn an_spdx_document_that_lists_only_its_image_is_empty() {
+    let Some(folder) = folder("documents") else {
+        return;
+    };
+    let mut tally = Tally::of("SPDX documents and what they describe");
+    let files = [
+        ("trivy/pkg/sbom/spdx/testdata/happy/empty-bom.json", true),
+        ("trivy/pkg/sbom/spdx/testdata/happy/bom.json", false),
+        (
+            "guac/internal/testing/testdata/exampledata/small-spdx.json",
+            false,
+        ),
+        (
+            "guac/internal/testing/testdata/exampledata/alpine-spdx.json",
+            false,
+        ),
+    ];
+    for (file, is_empty) in files {
+        let text = String::from_utf8(read(&folder, file)).unwrap();
+        let said = SoftwareBill::read("https://spdx.dev/Document", &text);
+        tally.expect(file, said.map(|bill| bill.is_empty), Ok(is_empty));
+    }
+    tally.close(files.len());
+}
+
 /// The number of findings, by a walk through the report.
 fn findings(report: &Value) -> usize {
     let list = |value: &Value| value.as_array().map_or(0, Vec::len);

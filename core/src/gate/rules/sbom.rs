@@ -27,8 +27,8 @@ use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries a software bill of materials (SBOM) by an accepted signer: SPDX 2.2, 2.3 or 3.0, or
 /// CycloneDX 1.2 to 1.7, in JSON, as an attestation of this digest (predicate types `https://spdx.dev/Document` and
-/// `https://cyclonedx.org/bom`, with or without a version). It lists at least one package, and no package that `denied` matches.
-/// Every SBOM by an accepted signer counts, whatever its format.
+/// `https://cyclonedx.org/bom`, with or without a version). It lists at least one package besides the image itself, and no package
+/// that `denied` matches. Every SBOM by an accepted signer counts, whatever its format.
 ///
 /// A pattern of `denied` is compared with the package URL of each package, decoded, in lower case and without qualifiers. Without
 /// `@VERSION` it matches every version. In a name, `*` stays within a part and `**` crosses parts; in a version, both match
