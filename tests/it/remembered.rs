@@ -61,6 +61,15 @@ impl Bench {
         let (outcome, reason) = self.gate.says(rule, &image).await;
         format!("{outcome} {reason}")
     }
+
+    /// The hint of the rule about what is attached now.
+    async fn hint(&self, rule: &str) -> String {
+        let image = format!("{}@{}", self.repository, self.digest);
+        let review = self.gate.review(&[image]).await;
+        let mut findings = review.verdict.policies()[0].findings().iter();
+        let finding = findings.find(|it| it.rule == rule).unwrap();
+        finding.hint.clone().unwrap_or_default()
+    }
 }
 
 fn sbom() -> Bench {
@@ -177,6 +186,43 @@ async fn deleting_a_scan_without_a_verified_time_helps_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_scan_without_a_verified_time_is_undecided_until_it_is_deleted_and_the_gate_restarted()
+ {
+    let rule = |transparency: &str| {
+        let key = json!({"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"], "transparency": transparency});
+        json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": {"key": key}}})
+    };
+    let broken = json!({"template": "trivy", "but": {"scanner": {"result": null}}});
+    let bench = Bench::of(&rule("None"));
+    let untimed = json!({"by": "key", "logged": false, "stamped": false, "predicate": broken});
+    let untimed = bench.attached(untimed);
+    let older = bench.attached(json!({"by": "key", "ago": "2h", "predicate": broken}));
+    let newer = bench.attached(json!({"by": "key", "predicate": {"template": "trivy"}}));
+    const RULE: &str = "vulnerabilities";
+    // A later scan takes the place of one of which the time is known.
+    assert_eq!(
+        bench.says(RULE, &[&older]).await,
+        "undecided scan-unreadable"
+    );
+    let hint = bench.hint(RULE).await;
+    assert!(hint.contains("scan again"), "{hint}");
+    assert_eq!(bench.says(RULE, &[&older, &newer]).await, "pass scanned");
+    for layers in [&[&untimed, &newer][..], &[&newer]] {
+        assert_eq!(bench.says(RULE, layers).await, "undecided scan-unreadable");
+        let hint = bench.hint(RULE).await;
+        assert!(
+            hint.contains("delete it in the registry and restart the gate"),
+            "{hint}"
+        );
+    }
+    let restarted = Bench::of(&rule("None"));
+    assert_eq!(restarted.says(RULE, &[&newer]).await, "pass scanned");
+    // A policy that asks for a time is not concerned.
+    let strict = Bench::of(&rule("Timestamp"));
+    assert_eq!(strict.says(RULE, &[&untimed, &newer]).await, "pass scanned");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vex_each_day_is_never_too_many_to_remember() {
     let bench = vulnerabilities();
     let scan = bench.attached(json!({"predicate": {"template": "trivy"}}));
@@ -234,6 +280,25 @@ async fn what_a_deleted_vex_says_is_harmless_does_not_clear_a_finding() {
         bench.says("vulnerabilities", &[&scan]).await,
         "fail vulnerable"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_deleting_the_vex_that_takes_back_another_one_turns_no_denial() {
+    let bench = vulnerabilities();
+    let scan = bench.attached(json!({"predicate": critical()}));
+    let clears = bench.attached(vex("2h", json!([not_affected("CVE-2026-9")])));
+    let takes_back = bench.attached(vex("1h", json!([affected("CVE-2026-9")])));
+    for (layers, said) in [
+        (&[&scan, &clears][..], "pass scanned"),
+        (&[&scan, &clears, &takes_back], "fail vulnerable"),
+        (&[&scan, &clears], "fail vulnerable"),
+    ] {
+        assert_eq!(bench.says("vulnerabilities", layers).await, said);
+    }
+    // A newer one that clears again ends it.
+    let again = bench.attached(vex("30m", json!([not_affected("CVE-2026-9")])));
+    let said = bench.says("vulnerabilities", &[&scan, &again]).await;
+    assert_eq!(said, "pass scanned");
 }
 
 #[tokio::test(start_paused = true)]

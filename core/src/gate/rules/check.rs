@@ -187,6 +187,17 @@ pub(super) fn is_by_accepted(
     accepted.signed(statement, &world.trust_roots) != Err(Mismatch::OtherSigner)
 }
 
+/// The hint about a statement that cannot be read: `otherwise`, if a later statement can take its place. Without a verified time, none
+/// is known to be later.
+pub(super) fn replacing(is_timed: bool, otherwise: &'static str) -> &'static str {
+    match is_timed {
+        true => otherwise,
+        false => {
+            "nothing confirms when it was signed, so no later one takes its place: delete it in the registry and restart the gate, or build a new image; then attest with a transparency log or a timestamp authority"
+        }
+    }
+}
+
 /// Makes a failure undecided if some evidence could not be read.
 pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
     match check.evidence.unavailabilities() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, is_by_accepted, listed,
-    readable, unless_partial,
+    readable, replacing, unless_partial,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
@@ -163,8 +163,8 @@ impl ImageRule for Sbom {
 struct SignedBills<'e> {
     /// By accepted signers.
     read: Vec<(&'e SoftwareBill, &'e VerifiedStatement)>,
-    /// By accepted signers, and not understood: why.
-    unreadable: Vec<String>,
+    /// By accepted signers, and not understood: whether a time is confirmed, and why.
+    unreadable: Vec<(bool, String)>,
     /// By other signers: why they do not count.
     not_accepted: Vec<(Mismatch, String)>,
     /// When those by accepted signers were signed.
@@ -206,7 +206,10 @@ impl<'e> SignedBills<'e> {
         // A later SBOM by the same signer takes the place of one that cannot be read.
         unreadable.retain(|(old, _)| !of_read.clone().any(|new| times.is_later(new, old)));
         let unreadable = unreadable.into_iter();
-        let unreadable = unreadable.map(|(it, why)| format!("SBOM by {}: {why}", it.signer()));
+        let unreadable = unreadable.map(|(it, why)| {
+            let why = format!("SBOM by {}: {why}", it.signer());
+            (times.at(it).is_some(), why)
+        });
         Ok(SignedBills {
             unreadable: unreadable.collect(),
             read,
@@ -228,13 +231,16 @@ impl Sbom {
         let unclear = self.no_denied_package(&bills)?;
         // 4. One that cannot be read could list a denied package, or be the only one.
         let unreadable = bills.unreadable.iter().min();
-        if let Some(why) = unreadable.filter(|_| bills.read.is_empty() || !self.denied.is_empty()) {
-            return Err(Judgement::undecided(SBOM_UNREADABLE, why.clone())
-                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time"));
+        let could_hurt = bills.read.is_empty() || !self.denied.is_empty();
+        if let Some((is_timed, why)) = unreadable.filter(|_| could_hurt) {
+            let hint = "write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time";
+            return Err(
+                Judgement::undecided(SBOM_UNREADABLE, why.clone()).hint(replacing(*is_timed, hint))
+            );
         }
-        if let Some(why) = unclear {
-            return Err(Judgement::undecided(SBOM_UNREADABLE, why)
-                .hint("correct the package URL and attest the SBOM again with the same signer and a verified time"));
+        if let Some((is_timed, why)) = unclear {
+            let hint = "correct the package URL and attest the SBOM again with the same signer and a verified time";
+            return Err(Judgement::undecided(SBOM_UNREADABLE, why).hint(replacing(is_timed, hint)));
         }
         // 5. One of an accepted format that lists something.
         match bills.read.is_empty() {
@@ -243,11 +249,15 @@ impl Sbom {
         }
     }
 
-    /// Why it is not known whether an SBOM lists a denied package, if none certainly does.
+    /// Why it is not known whether an SBOM lists a denied package, if none certainly does; and whether the time of that SBOM is
+    /// confirmed.
     ///
     /// # Errors
     /// The denial if one does.
-    fn no_denied_package(&self, bills: &SignedBills<'_>) -> Result<Option<String>, Judgement> {
+    fn no_denied_package(
+        &self,
+        bills: &SignedBills<'_>,
+    ) -> Result<Option<(bool, String)>, Judgement> {
         let denied = DeniedPackages::of(&self.denied);
         let each = bills.read.iter();
         let found: Vec<(&VerifiedStatement, FoundPackages<'_>)> = each
@@ -268,7 +278,8 @@ impl Sbom {
                 others.any(|(new, it)| it.unclear.is_none() && bills.times.is_later(new, old));
             let by = old.signer();
             (!is_replaced).then(|| {
-                format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is")
+                let why = format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is");
+                (bills.times.at(old).is_some(), why)
             })
         });
         Ok(unclear.min())
