@@ -188,17 +188,18 @@ async fn deleting_a_scan_without_a_verified_time_helps_nobody() {
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_scan_without_a_verified_time_is_undecided_until_it_is_deleted_and_the_gate_restarted()
  {
+    const RULE: &str = "vulnerabilities";
     let rule = |transparency: &str| {
         let key = json!({"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"], "transparency": transparency});
         json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": {"key": key}}})
     };
-    let broken = json!({"template": "trivy", "but": {"scanner": {"result": null}}});
+    // Two documents: of the same one by a key, the time of the timestamp counts for the copy without one.
+    let broken = |version: &str| json!({"template": "trivy", "but": {"scanner": {"result": null, "version": version}}});
     let bench = Bench::of(&rule("None"));
-    let untimed = json!({"by": "key", "logged": false, "stamped": false, "predicate": broken});
+    let untimed = json!({"by": "key", "logged": false, "stamped": false, "predicate": broken("1")});
     let untimed = bench.attached(untimed);
-    let older = bench.attached(json!({"by": "key", "ago": "2h", "predicate": broken}));
+    let older = bench.attached(json!({"by": "key", "ago": "2h", "predicate": broken("2")}));
     let newer = bench.attached(json!({"by": "key", "predicate": {"template": "trivy"}}));
-    const RULE: &str = "vulnerabilities";
     // A later scan takes the place of one of which the time is known.
     assert_eq!(
         bench.says(RULE, &[&older]).await,

@@ -473,12 +473,31 @@ fn a_fix_is_known_by_its_version_or_by_the_state_of_the_finding() {
         let found = json!([{"Vulnerabilities": [{"VulnerabilityID": "CVE-1", "FixedVersion": version, "Status": status}]}]);
         let scan = cosign(&vuln(&trivy(&json!({"Results": found})))).unwrap();
         assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
-        let versions: Vec<_> = [version].into_iter().filter(|it| !it.is_empty()).collect();
-        let fix = json!({"versions": versions, "state": status});
+    }
+}
+
+#[test]
+fn a_fix_that_grype_does_not_know_may_exist() {
+    for (fix, is_fixable) in [
+        (json!({"versions": ["1.3"], "state": ""}), Some(true)),
+        (json!({"versions": ["1.3"], "state": "unknown"}), Some(true)),
+        (json!({"versions": [], "state": "fixed"}), Some(true)),
+        (json!({"versions": null, "state": "Fixed"}), Some(true)),
+        (json!({"versions": [], "state": "not-fixed"}), Some(false)),
+        (json!({"versions": [], "state": "wont-fix"}), Some(false)),
+        (json!({"state": "wont-fix"}), Some(false)),
+        (json!({"versions": [], "state": "unknown"}), None),
+        (json!({"versions": [], "state": ""}), None),
+        (json!({"versions": [], "state": "another"}), None),
+        (json!({}), None),
+    ] {
         let found = json!([{"vulnerability": {"id": "CVE-1", "fix": fix}}]);
         let scan = cosign(&vuln(&grype(&json!({"matches": found})))).unwrap();
-        assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
+        assert_eq!(scan.findings[0].is_fixable, is_fixable, "{fix}");
     }
+    let found = json!([{"vulnerability": {"id": "CVE-1"}}]);
+    let scan = cosign(&vuln(&grype(&json!({"matches": found})))).unwrap();
+    assert_eq!(scan.findings[0].is_fixable, None);
 }
 
 #[test]

@@ -46,7 +46,7 @@ use vex::VexStatements;
 /// the scanner found no package to look at passes only with `acceptEmpty`.
 ///
 /// **Which findings count**: those above `maximumSeverity`. A finding of unknown severity counts as `unknownSeverity`. With
-/// `onlyFixable`, a finding without a fixed version does not count; where a format does not say whether a fix exists, it counts. A
+/// `onlyFixable`, a finding without a fixed version does not count; where it is not said whether a fix exists (`unknown` of Grype), it counts. A
 /// finding that the scanner lists as suppressed (Grype's `ignoredMatches`, Trivy's `ExperimentalModifiedFindings`) counts too,
 /// since its ignore file belongs to the pipeline; `acceptSuppressed` changes that. Vulnerabilities of the kernel in packages with
 /// its headers do not count where Grype ignores them by itself. An entry of `exceptions` accepts one vulnerability until a date.
