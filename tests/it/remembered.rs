@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate::oci::{Layer, Memory, Repository, Via};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -343,4 +344,28 @@ async fn a_pass_warns_of_a_piece_that_is_too_large_to_be_read() {
     let passed = findings.find(|it| it.rule == "vulnerabilities").unwrap();
     let warning = passed.warning.as_deref().unwrap_or_default();
     assert!(warning.contains("too large to be read"), "{warning}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_warns_of_an_exception_that_ends_soon_and_of_a_piece_that_is_too_large() {
+    let soon = Timestamp::now() + SignedDuration::from_hours(48);
+    let exception = json!({"id": "CVE-2026-9", "until": soon.to_string(), "reason": "not used"});
+    let bench = Bench::of(&json!({"vulnerabilities": {
+        "maximumSeverity": "Medium", "signedBy": keyless("release@example.com"), "exceptions": [exception],
+    }}));
+    let scan = bench.attached(json!({"predicate": critical()}));
+    let huge = Layer {
+        bytes: vec![b'x'; 17 << 20],
+        ..scan.clone()
+    };
+    let said = bench.says("vulnerabilities", &[&scan, &huge]).await;
+    assert_eq!(said, "pass scanned");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let warnings = review.verdict.warnings();
+    let all: Vec<_> = warnings.into_iter().collect();
+    let all = all.join("\n");
+    for part in ["accepts `CVE-2026-9` only until", "too large to be read"] {
+        assert!(all.contains(part), "{all}");
+    }
 }

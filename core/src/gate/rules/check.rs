@@ -19,7 +19,7 @@ use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::record::{ImageRecords, ScanAge};
 use crate::gate::signer::{AcceptedSigner, Mismatch};
 use crate::gate::world::World;
-use crate::reason::reasons;
+use crate::reason::{Reason, reasons};
 
 /// A verified time may be this much later than the review, because the clocks of two machines differ.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
@@ -212,6 +212,24 @@ pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judge
     }
 }
 
+/// Makes a denial undecided if a piece is attached that may be what is missing and that is too large to be read: what others attach
+/// beside it does not make it known. `unaccepted` is the reason of the rule for what is not accepted.
+pub(super) fn unless_too_large(
+    failed: Judgement,
+    unaccepted: Reason,
+    evidence: &ImageEvidence,
+    check: &ImageCheck<'_>,
+) -> Judgement {
+    let Some(large) = evidence.too_large_as(Form::Statement) else {
+        return failed;
+    };
+    let detail = match failed.reason == unaccepted {
+        true => large,
+        false => format!("{}; and {large}", failed.detail),
+    };
+    Judgement::undecided(unaccepted, detail).hint(check.look())
+}
+
 /// A rollback, as findings name it.
 pub(super) fn rollback_to(until: jiff::Timestamp) -> String {
     format!("rollback to what ran until {}", minute(until))
@@ -351,13 +369,18 @@ fn naming_what_is_too_large(judgement: Judgement, check: &ImageCheck<'_>) -> Jud
     let unaccepted = evidence.into_iter().flat_map(|it| &it.unaccepted);
     let is_large =
         |it: &&UnacceptedEvidence| it.why.reason == TOO_LARGE && it.form != Form::Signature;
-    match unaccepted.filter(is_large).min() {
-        Some(large) if judgement.warning.is_none() => judgement.warning(format!(
-            "{} is too large to be read, so what it says does not count: {}",
-            large.source, large.why.detail
-        )),
-        _ => judgement,
-    }
+    let Some(large) = unaccepted.filter(is_large).min() else {
+        return judgement;
+    };
+    let large = format!(
+        "what is too large to be read does not count: {}: {}",
+        large.source, large.why.detail
+    );
+    let warning = match &judgement.warning {
+        Some(earlier) => format!("{earlier}; {large}"),
+        None => large,
+    };
+    judgement.warning(warning)
 }
 
 /// Why some of the evidence was not read, if that could turn a pass. While a registry does not answer, its last complete listing

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, is_by_accepted, listed,
-    readable, replacing, unless_partial,
+    readable, replacing, unless_partial, unless_too_large,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
@@ -18,7 +18,6 @@ use crate::attest::predicate::{
     PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, name_and_version,
     usual_name, usual_version,
 };
-use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
 use crate::gate::glob::Glob;
@@ -331,6 +330,16 @@ impl Sbom {
         not_accepted: &[(Mismatch, String)],
         check: &ImageCheck<'_>,
     ) -> Judgement {
+        let failed = self.why_absent(evidence, not_accepted, check);
+        unless_too_large(failed, SBOM_UNACCEPTED, evidence, check)
+    }
+
+    fn why_absent(
+        &self,
+        evidence: &ImageEvidence,
+        not_accepted: &[(Mismatch, String)],
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
         let name = check.name();
         let attest = format!(
             "`syft {name} --output spdx-json=sbom.json`, then `cosign attest --type spdxjson --predicate sbom.json {name}`"
@@ -351,9 +360,6 @@ impl Sbom {
             None => {}
         }
         match evidence.unaccepted_as(Form::Statement) {
-            Some((why, text)) if why.reason == TOO_LARGE => {
-                Judgement::undecided(SBOM_UNACCEPTED, text).hint(check.look())
-            }
             Some((_, text)) => Judgement::fail(SBOM_UNACCEPTED, text).hint(check.look()),
             None => {
                 let detail = check.none_of("signed SBOM", Form::Statement);

@@ -13,9 +13,8 @@ use super::{
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::Predicate;
-use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::evidence::Form;
-use crate::gate::rules::check::NOT_TRANSPARENT_ENOUGH;
+use crate::gate::rules::check::{NOT_TRANSPARENT_ENOUGH, unless_too_large};
 use crate::gate::signer::Mismatch;
 
 /// The most statements of other types that are searched for the report of a scanner, which costs time.
@@ -23,6 +22,16 @@ const MAXIMUM_OTHERS: usize = 8;
 
 impl Vulnerabilities {
     pub(super) fn explain_absence(
+        &self,
+        evidence: &ImageEvidence,
+        signed: &SignedScans<'_>,
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        let failed = self.why_absent(evidence, signed, check);
+        unless_too_large(failed, SCAN_UNACCEPTED, evidence, check)
+    }
+
+    fn why_absent(
         &self,
         evidence: &ImageEvidence,
         signed: &SignedScans<'_>,
@@ -62,9 +71,6 @@ impl Vulnerabilities {
             ));
         }
         match evidence.unaccepted_as(Form::Statement) {
-            Some((why, text)) if why.reason == TOO_LARGE => {
-                Judgement::undecided(SCAN_UNACCEPTED, text).hint(check.look())
-            }
             Some((_, text)) => Judgement::fail(SCAN_UNACCEPTED, text).hint(check.look()),
             None => {
                 let detail = check.none_of("vulnerability scan", Form::Statement);
