@@ -36,6 +36,13 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
                 let said = scan.map(|scan| scan.findings.len());
                 tally.expect(file, said, Ok(findings(&value)));
             }
+            _ if kind.starts_with("in-toto statement https://in-toto.io/attestation/vulns/") => {
+                let (of_type, predicate) = (&value["predicateType"], &value["predicate"]);
+                let scan =
+                    VulnerabilityScan::read(of_type.as_str().unwrap(), &predicate.to_string());
+                let listed = predicate["scanner"]["result"].as_array().map(Vec::len);
+                tally.expect(file, scan.ok().map(|scan| scan.findings.len()), listed);
+            }
             "cosign vuln predicate" => {
                 // Its result is `null`.
                 let why = VulnerabilityScan::read(VULN, &text).unwrap_err();

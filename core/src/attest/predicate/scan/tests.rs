@@ -148,6 +148,46 @@ fn a_list_of_in_toto_is_read() {
 }
 
 #[test]
+fn a_list_of_in_toto_is_read_in_both_forms_of_version_0_1() {
+    let rated = |score: &str| json!([{"method": "nvd", "score": score}]);
+    let of = |kind: &str, item: &Value| {
+        let scanner = json!({"uri": "osv.dev", "result": [{"id": "CVE-1"}, item]});
+        let read = VulnerabilityScan::read(kind, &vulns(&scanner).to_string());
+        read.map_err(|why| why.to_string())
+    };
+    let flat = json!({"id": "CVE-2", "severity": rated("high"), "annotations": []});
+    for kind in IN_TOTO {
+        for item in [flat.clone(), json!({ "vulnerability": flat })] {
+            let scan = of(kind, &item).unwrap();
+            let [_, finding] = &*scan.findings else {
+                panic!("{:?}", scan.findings);
+            };
+            assert_eq!(&*finding.id, "CVE-2");
+            assert_eq!(finding.severity, Some(VulnerabilitySeverity::High));
+            assert_eq!(finding.is_fixable, None);
+        }
+        for (item, place) in [
+            (json!({}), "`id`"),
+            (json!({"vulnerability": {}}), "`id`"),
+            (json!({"vulnerability": null}), "`id`"),
+            (json!({"vulnerability": "CVE-2"}), "an object"),
+            (json!({"Vulnerability": {"id": "CVE-2"}}), "another case"),
+            (json!({"vulnerability": {"ID": "CVE-2"}}), "another case"),
+            (
+                json!({"id": "CVE-3", "vulnerability": {"id": "CVE-2"}}),
+                "beside",
+            ),
+            (
+                json!({"severity": rated("low"), "vulnerability": {"id": "CVE-2"}}),
+                "beside",
+            ),
+        ] {
+            refused(of(kind, &item), place);
+        }
+    }
+}
+
+#[test]
 fn a_scanner_is_called_the_same_in_every_form() {
     for (uri, name) in [
         ("pkg:github/aquasecurity/trivy@0.68.0", "trivy"),
