@@ -259,6 +259,22 @@ async fn a_report_of_10_mb_is_read() {
 }
 
 #[tokio::test]
+async fn a_large_report_in_another_form_is_undecided_with_the_command_that_makes_the_right_one() {
+    let bench = Bench::new();
+    let report = json!({"SchemaVersion": 2, "ArtifactName": "x".repeat(5 << 20)});
+    let kind = "https://example.com/report/v1";
+    let bundle = FACTS.attestation(&bench.digest, "release", (kind, report), None);
+    bench.only(&[layer(bundle)]);
+    assert_eq!(bench.says(&bench.gate).await, "undecided scan-unaccepted");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let mut findings = review.verdict.policies()[0].findings().iter();
+    let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+    let command = "`trivy convert --format cosign-vuln";
+    assert!(finding.detail.contains(command), "{}", finding.detail);
+}
+
+#[tokio::test]
 async fn a_million_findings_are_undecided() {
     let bench = Bench::new();
     let found = vec![json!({"id": "C"}); 1_000_000];

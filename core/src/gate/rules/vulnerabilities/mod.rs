@@ -39,7 +39,8 @@ use vex::VexStatements;
 /// - `https://in-toto.io/attestation/vulns/v0.1` or `v0.2`
 ///
 /// **Which scans count**: of each scanner, the newest scan, whatever parts of the image it looked at; so attest one report with all
-/// of them. A scan of an SBOM does not take the place of an older scan of the image itself. The time of a scan is the time that the
+/// of them. A scan of an SBOM does not take the place of an older scan of the image itself, if the report says that it is of an SBOM;
+/// Grype does not say it of an SBOM by Syft. The time of a scan is the time that the
 /// report gives, or the earliest verified time of the signature if that is earlier. The findings of several scanners are added up.
 /// A scan that is older than `maximumAge` does not count at all. A report that names another image, that is older than its own
 /// database, or that cannot be read, does not pass; a report is never read as "no findings" because it is not understood. One where
