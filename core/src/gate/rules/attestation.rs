@@ -263,13 +263,13 @@ impl ImageRule for Attestation {
         }
         refused.sort();
         refused.dedup();
-        let is_by_signer = |it: &Refusal| it.step > Step::Transparency;
+        let is_of_accepted = |it: &Refusal| it.step > Step::Transparency;
         let failed = match refused.last() {
             Some(furthest) => self.explain_refusals(furthest, &refused, check),
             None => self.explain_absence(evidence, check),
         };
         // What others attach does not make known what is too large to be read.
-        let failed = match refused.last().is_some_and(is_by_signer) {
+        let failed = match refused.last().is_some_and(is_of_accepted) {
             true => failed,
             false => unless_too_large(failed, ATTESTATION_UNACCEPTED, evidence, check),
         };
