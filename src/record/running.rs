@@ -79,7 +79,7 @@ pub fn running_images(
         let (good, refused): (Vec<_>, Vec<_>) = of_template
             .map(|entry| (entry, refusal(entry, required)))
             .partition(|(_, refusal)| refusal.is_none());
-        let Some((first, _)) = good.iter().min_by_key(|(entry, _)| entry.observed_at) else {
+        let Some(first) = good.iter().min_by_key(|(entry, _)| entry.observed_at) else {
             let why = refused.into_iter().find_map(|(_, refusal)| refusal);
             let why = why.unwrap_or_else(|| match own.is_empty() {
                 true => "no release record that counts names it".to_owned(),
@@ -89,23 +89,28 @@ pub fn running_images(
             });
             return Err(format!("`{}` of {shown}: {why}", image.as_written()));
         };
-        let recorded = || first.digest.as_ref()?.parse().ok();
+        // 3. Since when: not before it was seen, and not if another template was admitted afterwards. An admission that another
+        //    template followed says nothing about a later one, which can be an entry of its own.
+        let template = template.to_string();
+        let is_unbroken = |since: Timestamp| !was_replaced(records, live, &template, (since, now));
+        let unbroken = good
+            .iter()
+            .filter(|(entry, _)| entry.observed_at.is_some_and(is_unbroken));
+        let unbroken = unbroken.min_by_key(|(entry, _)| entry.observed_at);
+        let since = unbroken.and_then(|(entry, _)| entry.observed_at);
+        let (present, _) = unbroken.unwrap_or(first);
+        let recorded = || present.digest.as_ref()?.parse().ok();
         let Some(digest) = image.digest().cloned().or_else(recorded) else {
             return Err(format!(
                 "`{}` of {shown} has no digest, and its release record does not say which one it named",
                 image.as_written()
             ));
         };
-        // 3. Since when: not before it was seen, and not if another template was admitted afterwards.
-        let times = good.iter().map(|(entry, _)| entry.observed_at);
-        let since = times.min().flatten();
-        let template = template.to_string();
-        let since = since.filter(|since| !was_replaced(records, live, &template, (*since, now)));
         let found = RunningImage {
             repository: image.repository().clone(),
             digest,
-            complied: first.complied.clone(),
-            revision: first.revision.clone(),
+            complied: present.complied.clone(),
+            revision: present.revision.clone(),
             since,
         };
         if !running.contains(&found) {
@@ -404,6 +409,38 @@ mod tests {
         let other = record("ghcr.io/example/app:v2", vec![again]);
         let own = record(&image(), vec![back]);
         assert_eq!(running(&[own, other], &image()).unwrap()[0].since, None);
+    }
+
+    #[test]
+    fn what_returned_under_other_policies_has_run_since_it_returned() {
+        let [monday, wednesday, thursday] = [100, 300, 500];
+        let again = WrittenEntry {
+            complied: ["staging".to_owned()].into(),
+            revision: "of Thursday".to_owned(),
+            ..entry(b"v1", thursday)
+        };
+        let other = |second| record("ghcr.io/example/app:v2", vec![entry(b"v2", second)]);
+        let found = |own: Vec<WrittenEntry>, second| {
+            let records = [record(&image(), own), other(second)];
+            running(&records, &image()).unwrap().remove(0)
+        };
+        for own in [
+            vec![entry(b"v1", monday), again.clone()],
+            vec![again.clone(), entry(b"v1", monday)],
+        ] {
+            let of_thursday = found(own.clone(), wednesday);
+            assert_eq!(of_thursday.since, Some(at(thursday + 10)));
+            assert_eq!(of_thursday.revision, "of Thursday");
+            assert_eq!(found(own.clone(), thursday + 50).since, None);
+            assert_eq!(found(own, monday - 50).since, Some(at(monday + 10)));
+        }
+        // An entry without a time neither hides another one nor stands in for it.
+        let without = WrittenEntry {
+            observed_at: None,
+            ..entry(b"v1", monday)
+        };
+        let since = found(vec![without, again], wednesday).since;
+        assert_eq!(since, Some(at(thursday + 10)));
     }
 
     #[test]

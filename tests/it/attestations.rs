@@ -8,8 +8,10 @@ use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING,
-    ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING,
+    ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+    ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
     RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
 };
 use base64::Engine as _;
@@ -18,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use promotion_gate::sandbox::{
     EnvelopeEntry, SandboxIdentity, SandboxKey, SandboxSigner, Sigstore, SimpleSignature,
 };
+use promotion_gate_core::attest::predicate::Predicate;
 use promotion_gate_core::attest::{
     self, Anchor, Artifact, KeyRing, Material, PublicKey, TrustRoot, UnacceptedReason, Verified,
     VerifiedStatement, verify_artifact,
@@ -277,17 +280,7 @@ fn signed_by(sign: impl Fn(&[u8]) -> Vec<u8>, image: &Digest) -> [Material; 3] {
         "predicate": {},
     })
     .to_string();
-    let kind = "application/vnd.in-toto+json";
-    let encoded = format!(
-        "DSSEv1 {} {kind} {} {statement}",
-        kind.len(),
-        statement.len()
-    );
-    let envelope = json!({
-        "payload": STANDARD.encode(&statement),
-        "payloadType": kind,
-        "signatures": [{"sig": STANDARD.encode(sign(encoded.as_bytes()))}],
-    });
+    let envelope = envelope_of(&statement, &sign);
     let bundle = json!({
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
         "verificationMaterial": {"publicKey": {"hint": ""}},
@@ -305,6 +298,21 @@ fn signed_by(sign: impl Fn(&[u8]) -> Vec<u8>, image: &Digest) -> [Material; 3] {
         },
         Material::Bundle(bundle.to_string().into_bytes()),
     ]
+}
+
+/// A DSSE envelope with this statement.
+fn envelope_of(statement: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> Value {
+    let kind = "application/vnd.in-toto+json";
+    let encoded = format!(
+        "DSSEv1 {} {kind} {} {statement}",
+        kind.len(),
+        statement.len()
+    );
+    json!({
+        "payload": STANDARD.encode(statement),
+        "payloadType": kind,
+        "signatures": [{"sig": STANDARD.encode(sign(encoded.as_bytes()))}],
+    })
 }
 
 fn key_of(spki: &[u8]) -> Anchor {
@@ -351,6 +359,55 @@ fn keys_on_every_curve_sign_with_old_and_new_hashes() {
         holds(name, spki.as_ref(), |bytes| {
             key.sign(&random, bytes).unwrap().as_ref().to_vec()
         });
+    }
+}
+
+/// Some verifiers publish summaries with signatures of the two numbers alone (IEEE P1363), and not in DER.
+#[test]
+fn a_verification_summary_whose_signature_is_two_numbers_is_verified() {
+    let random = SystemRandom::new();
+    let image = Digest::sha256(b"image");
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"digest": {"sha256": image.hex()}}],
+        "predicateType": "https://slsa.dev/verification_summary/v1",
+        "predicate": {
+            "verifier": {"id": "https://verifier.example"},
+            "timeVerified": "2026-11-01T00:00:00Z",
+            "resourceUri": "registry.example/app",
+            "policy": {"uri": "https://verifier.example/policy"},
+            "verificationResult": "PASSED",
+            "verifiedLevels": ["SLSA_BUILD_LEVEL_3"],
+        },
+    })
+    .to_string();
+    for (name, form, length) in [
+        ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING, 64),
+        ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING, 96),
+        ("P-521", &ECDSA_P521_SHA512_FIXED_SIGNING, 132),
+    ] {
+        let key = EcdsaKeyPair::generate(form).unwrap();
+        let spki = key.public_key().as_der().unwrap();
+        let sign = |bytes: &[u8]| key.sign(&random, bytes).unwrap().as_ref().to_vec();
+        assert_eq!(sign(b"message").len(), length, "{name}");
+        holds(name, spki.as_ref(), sign);
+        let verified = |statement: &str, signed: &str| {
+            let mut envelope = envelope_of(signed, sign);
+            envelope["payload"] = json!(STANDARD.encode(statement));
+            let material = Material::Attestation {
+                envelope: envelope.to_string().into_bytes(),
+                annotations: Default::default(),
+            };
+            attest::verify(&material, &image, &key_of(spki.as_ref()))
+        };
+        let Verified::Statement(summary) = verified(&statement, &statement).unwrap() else {
+            panic!("{name}: a signature");
+        };
+        let is_summary = matches!(summary.predicate(), Predicate::VerificationSummary(_));
+        assert!(is_summary, "{name}: {:?}", summary.predicate());
+        let failed = statement.replace("PASSED", "FAILED");
+        let refused = verified(&statement, &failed).unwrap_err();
+        assert_eq!(refused.reason.id, "bad-signature", "{name}");
     }
 }
 

@@ -9,9 +9,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use promotion_gate::api;
 use promotion_gate::sandbox::TlsIdentity;
 
 use crate::cli::{Bench, deployment, run};
+use crate::facts::FACTS;
 
 #[test]
 fn the_reference_pages_are_as_the_program_prints_them() {
@@ -135,6 +137,40 @@ fn the_policy_that_the_readme_explains_can_be_used() {
         "{}",
         ran.stdout
     );
+}
+
+/// The requirements of a policy that a page shows: the blocks that begin with them, or with an entry of them.
+fn requirements_of(page: &str) -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = fs::read_to_string(page).unwrap();
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let policies = blocks.filter_map(|block| match block.trim_start() {
+        it if it.starts_with("requirements:") => Some(block.to_owned()),
+        it if it.starts_with("- ") => Some(format!("  requirements:\n{block}")),
+        _ => None,
+    });
+    policies.collect()
+}
+
+#[test]
+fn the_policies_of_the_pages_about_evidence_can_be_used() {
+    for (page, entries) in [
+        ("docs/vulnerabilities.md", &[2_usize][..]),
+        ("docs/promotion-chain.md", &[1]),
+    ] {
+        let mut found = Vec::new();
+        for requirements in requirements_of(page) {
+            let policy = format!(
+                "apiVersion: promotion-gate.dev/v1alpha1\nkind: PromotionPolicy\nmetadata: {{name: page}}\nspec:\n{requirements}"
+            );
+            let source = (page.to_owned(), policy.into_bytes());
+            let set = api::load(&[source], &FACTS.trust_roots());
+            assert!(set.problems.is_empty(), "{:?}", set.problems);
+            found.extend(set.policies.iter().map(|it| it.requirements.len()));
+        }
+        assert_eq!(found, entries, "{page}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use promotion_gate_core::gate::{
 };
 use serde_json::{Value, json};
 
-use crate::facts::{Attached, FACTS, Form, judge, promotion, signed_by, snapshot};
+use crate::facts::{Attached, FACTS, Form, judge, keyless, promotion, signed_by, snapshot};
 use crate::gate::Gate;
 use crate::images::registry;
 
@@ -282,5 +282,112 @@ fn what_an_index_carries_that_no_requirement_asks_for_never_decides_for_platform
         assert_eq!(outcome(of_index.clone(), unread), Outcome::Undecided);
         let nothing = Collected::Known(ImageEvidence::default().into());
         assert_eq!(outcome(of_index, nothing), Outcome::Fail);
+    }
+}
+
+/// A statement of a scan or an SBOM: one that the policies below accept, or one that they deny.
+type Made = fn(&str, bool) -> Attached;
+
+fn stated(by: &str, kind: &str, predicate: Value) -> Attached {
+    Attached {
+        form: Form::Attestation,
+        statement: Some((kind.to_owned(), predicate)),
+        ..Attached::by(by)
+    }
+}
+
+fn scan(by: &str, is_sound: bool) -> Attached {
+    let severity = if is_sound { "LOW" } else { "CRITICAL" };
+    let found = json!({"VulnerabilityID": "CVE-2026-9", "Severity": severity});
+    let report = json!({
+        "SchemaVersion": 2, "ArtifactType": "container_image",
+        "Results": [{"Class": "os-pkgs", "Vulnerabilities": [found]}],
+    });
+    let predicate = json!({
+        "scanner": {"uri": "pkg:github/aquasecurity/trivy@0.68.0", "result": report},
+        "metadata": {"scanFinishedOn": "2200-01-01T00:00:00Z"},
+    });
+    let kind = "https://cosign.sigstore.dev/attestation/vuln/v1";
+    stated(by, kind, predicate)
+}
+
+fn bill(by: &str, is_sound: bool) -> Attached {
+    let name = if is_sound { "left-pad" } else { "event-stream" };
+    let url = json!({"referenceType": "purl", "referenceLocator": format!("pkg:npm/{name}@1")});
+    let packages = json!([{"SPDXID": "SPDXRef-1", "name": name, "externalRefs": [url]}]);
+    let predicate = json!({"spdxVersion": "SPDX-2.3", "packages": packages});
+    stated(by, "https://spdx.dev/Document", predicate)
+}
+
+/// The outcome and the reason for an index with one platform, where platforms may stand in for the index.
+fn said_of_index(
+    requirement: &Value,
+    on_index: &[Attached],
+    on_platform: &Attached,
+) -> (String, String) {
+    let [index, platform] = ["index", "platform"].map(|name| Subject {
+        repository: Repository::named("registry.example/app"),
+        digest: Digest::sha256(name.as_bytes()),
+    });
+    let mut evidence = Evidence::default();
+    for (subject, attached) in [
+        (&index, on_index),
+        (&platform, std::slice::from_ref(on_platform)),
+    ] {
+        let mut about = ImageEvidence::default();
+        for one in attached {
+            FACTS.add(&mut about, &subject.digest, one);
+        }
+        let about = Collected::Known(about.into());
+        evidence.images.insert(subject.clone(), about);
+    }
+    let platforms = Index {
+        manifests: vec![PlatformManifest {
+            platform: None,
+            digest: platform.digest.clone(),
+        }],
+        refused: None,
+    };
+    let platforms = Collected::Known(Some(platforms));
+    evidence.indexes.insert(index.clone(), platforms);
+    let policy = policy(json!({
+        "allowUnsignedIndex": true, "requirements": [requirement], "uncovered": "Allow",
+    }));
+    let image = format!("registry.example/app@{}", index.digest);
+    let verdict = judge(&promotion(&[image]), &evidence, &snapshot(vec![policy]));
+    let finding = &verdict.policies()[0].findings()[0];
+    (finding.outcome.id().to_owned(), finding.reason.to_owned())
+}
+
+#[test]
+fn attack_a_scan_or_an_sbom_that_a_stranger_attests_to_an_index_does_not_stop_its_platforms() {
+    let signer = keyless("release@example.com");
+    let scans = json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": signer}});
+    let sboms = json!({"sbom": {"signedBy": signer, "denied": ["pkg:npm/event-stream"]}});
+    for (requirement, made, denied) in [
+        (scans, scan as Made, "vulnerable"),
+        (sboms, bill as Made, "package-denied"),
+    ] {
+        let said =
+            |on_index: &[Attached]| said_of_index(&requirement, on_index, &made("release", true));
+        assert_eq!(said(&[]).0, "pass");
+        for is_sound in [true, false] {
+            let (outcome, reason) = said(&[made("stranger", is_sound)]);
+            assert_eq!(outcome, "pass", "{reason}");
+        }
+        // What the accepted signer says about the index counts, also beside that of a stranger.
+        for on_index in [
+            vec![made("release", false)],
+            vec![made("stranger", true), made("release", false)],
+        ] {
+            assert_eq!(said(&on_index), ("fail".to_owned(), denied.to_owned()));
+        }
+        let unlogged = Attached {
+            logged: false,
+            ..made("release", false)
+        };
+        let unlogged = said(&[unlogged]);
+        let reason = "not-transparent-enough".to_owned();
+        assert_eq!(unlogged, ("fail".to_owned(), reason));
     }
 }

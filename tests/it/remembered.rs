@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate::oci::{Layer, Memory, Repository, Via};
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
@@ -60,6 +61,15 @@ impl Bench {
         let image = format!("{}@{}", self.repository, self.digest);
         let (outcome, reason) = self.gate.says(rule, &image).await;
         format!("{outcome} {reason}")
+    }
+
+    /// The hint of the rule about what is attached now.
+    async fn hint(&self, rule: &str) -> String {
+        let image = format!("{}@{}", self.repository, self.digest);
+        let review = self.gate.review(&[image]).await;
+        let mut findings = review.verdict.policies()[0].findings().iter();
+        let finding = findings.find(|it| it.rule == rule).unwrap();
+        finding.hint.clone().unwrap_or_default()
     }
 }
 
@@ -177,6 +187,44 @@ async fn deleting_a_scan_without_a_verified_time_helps_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_scan_without_a_verified_time_is_undecided_until_it_is_deleted_and_the_gate_restarted()
+ {
+    const RULE: &str = "vulnerabilities";
+    let rule = |transparency: &str| {
+        let key = json!({"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"], "transparency": transparency});
+        json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": {"key": key}}})
+    };
+    // Two documents: of the same one by a key, the time of the timestamp counts for the copy without one.
+    let broken = |version: &str| json!({"template": "trivy", "but": {"scanner": {"result": null, "version": version}}});
+    let bench = Bench::of(&rule("None"));
+    let untimed = json!({"by": "key", "logged": false, "stamped": false, "predicate": broken("1")});
+    let untimed = bench.attached(untimed);
+    let older = bench.attached(json!({"by": "key", "ago": "2h", "predicate": broken("2")}));
+    let newer = bench.attached(json!({"by": "key", "predicate": {"template": "trivy"}}));
+    // A later scan takes the place of one of which the time is known.
+    assert_eq!(
+        bench.says(RULE, &[&older]).await,
+        "undecided scan-unreadable"
+    );
+    let hint = bench.hint(RULE).await;
+    assert!(hint.contains("scan again"), "{hint}");
+    assert_eq!(bench.says(RULE, &[&older, &newer]).await, "pass scanned");
+    for layers in [&[&untimed, &newer][..], &[&newer]] {
+        assert_eq!(bench.says(RULE, layers).await, "undecided scan-unreadable");
+        let hint = bench.hint(RULE).await;
+        assert!(
+            hint.contains("delete it in the registry and restart the gate"),
+            "{hint}"
+        );
+    }
+    let restarted = Bench::of(&rule("None"));
+    assert_eq!(restarted.says(RULE, &[&newer]).await, "pass scanned");
+    // A policy that asks for a time is not concerned.
+    let strict = Bench::of(&rule("Timestamp"));
+    assert_eq!(strict.says(RULE, &[&untimed, &newer]).await, "pass scanned");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vex_each_day_is_never_too_many_to_remember() {
     let bench = vulnerabilities();
     let scan = bench.attached(json!({"predicate": {"template": "trivy"}}));
@@ -237,6 +285,25 @@ async fn what_a_deleted_vex_says_is_harmless_does_not_clear_a_finding() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attack_deleting_the_vex_that_takes_back_another_one_turns_no_denial() {
+    let bench = vulnerabilities();
+    let scan = bench.attached(json!({"predicate": critical()}));
+    let clears = bench.attached(vex("2h", json!([not_affected("CVE-2026-9")])));
+    let takes_back = bench.attached(vex("1h", json!([affected("CVE-2026-9")])));
+    for (layers, said) in [
+        (&[&scan, &clears][..], "pass scanned"),
+        (&[&scan, &clears, &takes_back], "fail vulnerable"),
+        (&[&scan, &clears], "fail vulnerable"),
+    ] {
+        assert_eq!(bench.says("vulnerabilities", layers).await, said);
+    }
+    // A newer one that clears again ends it.
+    let again = bench.attached(vex("30m", json!([not_affected("CVE-2026-9")])));
+    let said = bench.says("vulnerabilities", &[&scan, &again]).await;
+    assert_eq!(said, "pass scanned");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vex_that_is_too_large_is_undecided_beside_one_that_clears() {
     let bench = vulnerabilities();
     let scan = bench.attached(json!({"predicate": critical()}));
@@ -277,4 +344,28 @@ async fn a_pass_warns_of_a_piece_that_is_too_large_to_be_read() {
     let passed = findings.find(|it| it.rule == "vulnerabilities").unwrap();
     let warning = passed.warning.as_deref().unwrap_or_default();
     assert!(warning.contains("too large to be read"), "{warning}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_warns_of_an_exception_that_ends_soon_and_of_a_piece_that_is_too_large() {
+    let soon = Timestamp::now() + SignedDuration::from_hours(48);
+    let exception = json!({"id": "CVE-2026-9", "until": soon.to_string(), "reason": "not used"});
+    let bench = Bench::of(&json!({"vulnerabilities": {
+        "maximumSeverity": "Medium", "signedBy": keyless("release@example.com"), "exceptions": [exception],
+    }}));
+    let scan = bench.attached(json!({"predicate": critical()}));
+    let huge = Layer {
+        bytes: vec![b'x'; 17 << 20],
+        ..scan.clone()
+    };
+    let said = bench.says("vulnerabilities", &[&scan, &huge]).await;
+    assert_eq!(said, "pass scanned");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let warnings = review.verdict.warnings();
+    let all: Vec<_> = warnings.into_iter().collect();
+    let all = all.join("\n");
+    for part in ["accepts `CVE-2026-9` only until", "too large to be read"] {
+        assert!(all.contains(part), "{all}");
+    }
 }

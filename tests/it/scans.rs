@@ -190,9 +190,49 @@ async fn an_oversized_blob_that_nobody_signed_makes_no_passing_rule_undecided() 
     assert_eq!(bench.outcomes(&attached).await, ["pass"; 3]);
     attached.extend([BUNDLE, "application/vnd.dsse.envelope.v1+json"].map(huge));
     assert_eq!(bench.outcomes(&attached).await, ["pass"; 3]);
-    // Alone, it is no evidence.
+    // Alone, it may be the evidence that is missing, also beside what a stranger attached.
     let alone = Bench::under(&policy).outcomes(&attached[3..]).await;
-    assert_eq!(alone, ["fail", "undecided", "undecided"]);
+    assert_eq!(alone, ["undecided"; 3]);
+    let by_stranger = |kind: &str, predicate: Value| {
+        layer(FACTS.attestation(&bench.digest, "stranger", (kind, predicate), None))
+    };
+    let of_stranger = [
+        by_stranger(TESTED, json!({})),
+        by_stranger(VULN, report("container_image", &nothing())),
+        by_stranger(
+            "https://spdx.dev/Document",
+            json!({"spdxVersion": "SPDX-2.3"}),
+        ),
+    ];
+    let alone = Bench::under(&policy).outcomes(&of_stranger).await;
+    assert_eq!(alone, ["fail"; 3]);
+    attached.extend(of_stranger);
+    let beside = Bench::under(&policy).outcomes(&attached[3..]).await;
+    assert_eq!(beside, ["undecided"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_predicate_that_is_too_large_for_a_condition_is_undecided() {
+    const TESTED: &str = "https://example.com/test-result/v1";
+    let signer = keyless("release@example.com");
+    let bench = Bench::under(&json!({
+        "requirements": [{"digestPinned": {}}, {"attestation": {"predicateType": TESTED, "signedBy": signer}}],
+        "uncovered": "Allow",
+    }));
+    let about = |predicate: Value| {
+        layer(FACTS.attestation(&bench.digest, "release", (TESTED, predicate), None))
+    };
+    let large = about(json!({"log": "x".repeat(5 << 20)}));
+    bench.only(std::slice::from_ref(&large));
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let (outcome, reason) = bench.gate.says("attestation", &image).await;
+    assert_eq!(
+        (outcome.as_str(), reason.as_str()),
+        ("undecided", "attestation-unaccepted")
+    );
+    bench.only(&[large, about(json!({}))]);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.gate.says("attestation", &image).await.0, "pass");
 }
 
 #[tokio::test]
@@ -216,6 +256,22 @@ async fn a_report_of_10_mb_is_read() {
     let other = Bench::new();
     other.only(&[other.scan("1h", &results(last))]);
     assert_eq!(other.says(&other.gate).await, "fail vulnerable");
+}
+
+#[tokio::test]
+async fn a_large_report_in_another_form_is_undecided_with_the_command_that_makes_the_right_one() {
+    let bench = Bench::new();
+    let report = json!({"SchemaVersion": 2, "ArtifactName": "x".repeat(5 << 20)});
+    let kind = "https://example.com/report/v1";
+    let bundle = FACTS.attestation(&bench.digest, "release", (kind, report), None);
+    bench.only(&[layer(bundle)]);
+    assert_eq!(bench.says(&bench.gate).await, "undecided scan-unaccepted");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let mut findings = review.verdict.policies()[0].findings().iter();
+    let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+    let command = "`trivy convert --format cosign-vuln";
+    assert!(finding.detail.contains(command), "{}", finding.detail);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attest::unaccepted::{UNREADABLE, UNSIGNED_STATEMENT};
+use crate::attest::unaccepted::{TOO_LARGE, UNREADABLE, UNSIGNED_STATEMENT};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
 use super::emergency::IncidentAnswers;
@@ -252,17 +252,22 @@ impl ImageEvidence {
     /// The most informative refusal among the unaccepted evidence that may be of this form, and a sentence with it and the number
     /// of the others.
     pub fn unaccepted_as(&self, form: Form) -> Option<(UnacceptedReason, String)> {
-        let fits =
-            |refused: &&UnacceptedEvidence| refused.form == form || refused.form == Form::Either;
-        let mut candidates: Vec<_> = self.unaccepted.iter().filter(fits).collect();
-        candidates.sort_by_key(|refused| (rank(refused), *refused));
-        let (first, rest) = candidates.split_first()?;
-        let more = match rest.len() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        let text = format!("{} is not accepted: {}{more}", first.source, first.why);
-        Some((first.why.clone(), text))
+        let candidates: Vec<_> = self.refused_as(form).collect();
+        let first = candidates.iter().min_by_key(|it| (rank(it), **it))?;
+        Some((first.why.clone(), refusal(first, candidates.len())))
+    }
+
+    /// The same for the evidence that may be of this form and is too large to be read, so that it is not known what it says.
+    pub(super) fn too_large_as(&self, form: Form) -> Option<String> {
+        let large = self.refused_as(form);
+        let large = large.filter(|refused| refused.why.reason == TOO_LARGE);
+        let large: Vec<_> = large.collect();
+        Some(refusal(large.iter().min()?, large.len()))
+    }
+
+    fn refused_as(&self, form: Form) -> impl Iterator<Item = &UnacceptedEvidence> {
+        let each = self.unaccepted.iter();
+        each.filter(move |refused| refused.form == form || refused.form == Form::Either)
     }
 
     /// The attached evidence of other forms, accepted or not, as a list of at most three and the number of the others.
@@ -295,6 +300,15 @@ impl ImageEvidence {
             (false, more) => Some(format!("{} (and {more} more)", named.join(", "))),
         }
     }
+}
+
+/// A sentence about the first of so many pieces.
+fn refusal(first: &UnacceptedEvidence, count: usize) -> String {
+    let more = match count.saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    format!("{} is not accepted: {}{more}", first.source, first.why)
 }
 
 fn rank(refused: &UnacceptedEvidence) -> usize {

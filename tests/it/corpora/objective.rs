@@ -36,6 +36,13 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
                 let said = scan.map(|scan| scan.findings.len());
                 tally.expect(file, said, Ok(findings(&value)));
             }
+            _ if kind.starts_with("in-toto statement https://in-toto.io/attestation/vulns/") => {
+                let (of_type, predicate) = (&value["predicateType"], &value["predicate"]);
+                let scan =
+                    VulnerabilityScan::read(of_type.as_str().unwrap(), &predicate.to_string());
+                let listed = predicate["scanner"]["result"].as_array().map(Vec::len);
+                tally.expect(file, scan.ok().map(|scan| scan.findings.len()), listed);
+            }
             "cosign vuln predicate" => {
                 // Its result is `null`.
                 let why = VulnerabilityScan::read(VULN, &text).unwrap_err();
@@ -69,6 +76,33 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
     }
     assert!(cases > 100, "{cases}");
     tally.close(cases);
+}
+
+/// What Trivy writes of an image without packages lists the image alone, and what other programs write describes each package.
+#[test]
+fn an_spdx_document_that_lists_only_its_image_is_empty() {
+    let Some(folder) = folder("documents") else {
+        return;
+    };
+    let mut tally = Tally::of("SPDX documents and what they describe");
+    let files = [
+        ("trivy/pkg/sbom/spdx/testdata/happy/empty-bom.json", true),
+        ("trivy/pkg/sbom/spdx/testdata/happy/bom.json", false),
+        (
+            "guac/internal/testing/testdata/exampledata/small-spdx.json",
+            false,
+        ),
+        (
+            "guac/internal/testing/testdata/exampledata/alpine-spdx.json",
+            false,
+        ),
+    ];
+    for (file, is_empty) in files {
+        let text = String::from_utf8(read(&folder, file)).unwrap();
+        let said = SoftwareBill::read("https://spdx.dev/Document", &text);
+        tally.expect(file, said.map(|bill| bill.is_empty), Ok(is_empty));
+    }
+    tally.close(files.len());
 }
 
 /// The number of findings, by a walk through the report.

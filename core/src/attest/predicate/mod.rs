@@ -33,6 +33,7 @@ pub use purl::{
     PackageName, PackageUrl, is_package_url, name_and_version, usual_name, usual_version,
 };
 pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
+pub(crate) use scan::RawReport;
 pub use scan::{
     MAXIMUM_FINDINGS, ScannedArtifact, VulnerabilityFinding, VulnerabilityScan,
     VulnerabilitySeverity, is_cve, is_scan,
@@ -153,7 +154,7 @@ impl Predicate {
         }
         match bounded("bytes of the predicate", text.len(), MAXIMUM_BYTES) {
             Err(why) if could_hurt(predicate_type) => return Ok(Predicate::Unreadable(why)),
-            within => within?,
+            within => within.map_err(|why| naming_the_command(why, text))?,
         }
         let provenance = |read: SlsaProvenance| Predicate::Provenance(Box::new(read));
         match predicate_type {
@@ -251,6 +252,19 @@ impl Predicate {
     }
 }
 
+/// A refusal that says how a report of a scanner is attested, if the predicate begins as one.
+fn naming_the_command(why: UnacceptedReason, text: &str) -> UnacceptedReason {
+    let Some(report) = RawReport::beginning(text) else {
+        return why;
+    };
+    let detail = format!(
+        "{}; it begins as a report of {report}, which is a scan only in another form: `{}`",
+        why.detail,
+        report.conversion()
+    );
+    UnacceptedReason::new(why.reason, detail)
+}
+
 fn readable<T>(
     read: Result<T, UnacceptedReason>,
     of: impl FnOnce(Box<T>) -> Predicate,
@@ -264,6 +278,32 @@ fn readable<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_of_a_scanner_that_is_too_large_is_refused_with_the_command_that_makes_the_right_form()
+     {
+        let kind = "https://example.com/other/v1";
+        let refused = |begin: &str| {
+            let padding = "x".repeat(MAXIMUM_BYTES);
+            let text = format!(r#"{{{begin}, "padding": "{padding}"}}"#);
+            let raw = RawValue::from_string(text).unwrap();
+            let why = Predicate::read(kind, Some(&raw)).unwrap_err();
+            assert_eq!(why.reason.id, "too-large");
+            why.detail
+        };
+        let trivy = refused(r#""SchemaVersion": 2"#);
+        assert!(
+            trivy.ends_with(&format!("`{}`", RawReport::Trivy.conversion())),
+            "{trivy}"
+        );
+        let grype = refused(r#""matches": []"#);
+        assert!(
+            grype.ends_with(&format!("`{}`", RawReport::Grype.conversion())),
+            "{grype}"
+        );
+        let other = refused(r#""a": 1"#);
+        assert!(other.ends_with("bytes of the predicate"), "{other}");
+    }
 
     #[test]
     fn a_rejection_and_what_may_be_one_can_hurt_and_an_approval_cannot() {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fields::{
     self, Gather, Gathered, Known, List, ReadFields, Text, known_fields, too_many,
@@ -22,6 +22,10 @@ const NAME: usize = 1024;
 const PURL: usize = 2048;
 /// The most references of one package.
 const REFERENCES: usize = 10_000;
+/// The most bytes of the id of an element of SPDX.
+const ID: usize = 4096;
+/// The most elements that are remembered as what an SPDX document describes.
+const MAXIMUM_DESCRIBED: usize = 10_000;
 
 const SPDX: &str = "https://spdx.dev/Document";
 const CYCLONE_DX: &str = "https://cyclonedx.org/bom";
@@ -76,7 +80,8 @@ pub struct SoftwareBill {
     pub version: Box<str>,
     /// The package URL of each package, or its name and version; and the package URL of what the document is about, if it has one.
     pub packages: Box<[Box<str>]>,
-    /// Whether it lists no package, besides what it is about.
+    /// Whether it lists no package, besides what it is about: the component of CycloneDX's `metadata`, or the only package of an SPDX
+    /// document, if the document describes it.
     pub is_empty: bool,
 }
 
@@ -100,16 +105,17 @@ impl SoftwareBill {
             UnacceptedReason::new(MALFORMED_PREDICATE, why)
         };
         let is_cyclone_dx = &*written.bom_format.0 == "CycloneDX";
-        let (format, version, packages) = if is_cyclone_dx {
-            (
-                SbomFormat::CycloneDx,
-                written.spec_version.0,
-                written.components.0.0,
-            )
+        let (format, version, listed) = if is_cyclone_dx {
+            let listed = written.components.0.besides(&Described::default());
+            (SbomFormat::CycloneDx, written.spec_version.0, listed)
         } else if let Some(version) = written.spdx_version.0.strip_prefix("SPDX-") {
-            (SbomFormat::Spdx, version.into(), written.packages.0.0)
+            let Relationships(mut described) = written.relationships.0;
+            described.extend(written.described);
+            let listed = written.packages.0.besides(&described);
+            (SbomFormat::Spdx, version.into(), listed)
         } else if let Some(version) = written.graph.0.version {
-            (SbomFormat::Spdx, version, written.graph.0.packages.0)
+            let listed = written.graph.0.packages.besides(&written.graph.0.described);
+            (SbomFormat::Spdx, version, listed)
         } else {
             return Err(refused(
                 "it is neither an SPDX nor a CycloneDX document in JSON",
@@ -141,9 +147,12 @@ impl SoftwareBill {
             .metadata
             .and_then(|Known(it)| it.component)
             .unwrap_or_default();
-        let mut packages = packages;
-        packages.extend(main.components.0.0);
-        let is_empty = packages.is_empty();
+        let ListedPackages {
+            mut packages,
+            is_empty,
+        } = listed;
+        let is_empty = is_empty && main.components.0.names.is_empty();
+        packages.extend(main.components.0.names);
         packages.extend(Some(main.purl.0).filter(|it| !it.is_empty()));
         bounded("packages", packages.len(), MAXIMUM_PACKAGES)?;
         Ok(SoftwareBill {
@@ -180,21 +189,58 @@ known_fields! {
         "metadata" => metadata: Option<Known<Metadata>>,
         "spdxVersion" => spdx_version: Text<NAME>,
         "packages" => packages: Gathered<Packages<SpdxPackage>>,
+        "documentDescribes" => described: Described,
+        "relationships" => relationships: Gathered<Relationships>,
         "@graph" => graph: Gathered<Graph>,
     }
 }
 
 /// A package as a format writes it.
 trait AddPackages {
-    fn add_to(self, packages: &mut Vec<Box<str>>);
+    /// Adds its names, and gives the id by which the document refers to it; empty where the format has none.
+    fn add_to(self, packages: &mut Vec<Box<str>>) -> Box<str>;
 }
 
 /// The packages of a list.
-struct Packages<T>(Vec<Box<str>>, std::marker::PhantomData<T>);
+struct Packages<T> {
+    names: Vec<Box<str>>,
+    /// The number of those with a name, and the id of the first of them.
+    count: usize,
+    first: Box<str>,
+    of: std::marker::PhantomData<T>,
+}
+
+/// The packages of a document.
+struct ListedPackages {
+    packages: Vec<Box<str>>,
+    /// Whether there is none besides what the document is about.
+    is_empty: bool,
+}
 
 impl<T> Default for Packages<T> {
     fn default() -> Packages<T> {
-        Packages(Vec::new(), std::marker::PhantomData)
+        Packages {
+            names: Vec::new(),
+            count: 0,
+            first: Box::default(),
+            of: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T> Packages<T> {
+    /// The packages of a document that describes these elements. Several packages are never only what it is about: some programs
+    /// describe each package, and an image is one.
+    fn besides(self, described: &Described) -> ListedPackages {
+        let is_empty = match self.count {
+            0 => true,
+            1 => described.includes(&self.first),
+            _ => false,
+        };
+        ListedPackages {
+            packages: self.names,
+            is_empty,
+        }
     }
 }
 
@@ -202,8 +248,15 @@ impl<T: ReadFields + AddPackages> Gather for Packages<T> {
     type Item = Known<T>;
 
     fn add<E: de::Error>(&mut self, Known(item): Known<T>) -> Result<(), E> {
-        item.add_to(&mut self.0);
-        match self.0.len() > MAXIMUM_PACKAGES {
+        let before = self.names.len();
+        let id = item.add_to(&mut self.names);
+        if self.names.len() > before {
+            self.count += 1;
+            if self.count == 1 {
+                self.first = id;
+            }
+        }
+        match self.names.len() > MAXIMUM_PACKAGES {
             true => Err(too_many(MAXIMUM_PACKAGES, "packages")),
             false => Ok(()),
         }
@@ -239,18 +292,20 @@ known_fields! {
 }
 
 impl AddPackages for Component {
-    fn add_to(mut self, packages: &mut Vec<Box<str>>) {
+    fn add_to(mut self, packages: &mut Vec<Box<str>>) -> Box<str> {
         if !self.group.0.is_empty() {
             self.name = Text(format!("{}/{}", self.group.0, self.name.0).into());
         }
         packages.extend(named(self.purl, &self.name, &self.version));
-        packages.extend(self.components.0.0);
+        packages.extend(self.components.0.names);
+        Box::default()
     }
 }
 
 known_fields! {
     /// A package of SPDX 2.
     struct SpdxPackage {
+        "SPDXID" => id: Text<ID>,
         "name" => name: Text<NAME>,
         "versionInfo" => version: Text<NAME>,
         "externalRefs" => references: List<Known<SpdxReference>, REFERENCES>,
@@ -258,7 +313,7 @@ known_fields! {
 }
 
 impl AddPackages for SpdxPackage {
-    fn add_to(self, packages: &mut Vec<Box<str>>) {
+    fn add_to(self, packages: &mut Vec<Box<str>>) -> Box<str> {
         let references = self.references.into_iter().map(|Known(it)| it);
         let purls = references.filter(|it| it.kind.0.ends_with("purl"));
         let before = packages.len();
@@ -267,6 +322,7 @@ impl AddPackages for SpdxPackage {
         if packages.len() == before {
             packages.extend(named(Text::default(), &self.name, &self.version));
         }
+        self.id.0
     }
 }
 
@@ -277,18 +333,103 @@ known_fields! {
     }
 }
 
-/// The elements of SPDX 3: its version, and the packages.
+/// The ids of the elements that an SPDX document describes. What is not a text refers to no element.
+#[derive(Default)]
+struct Described {
+    ids: Vec<Box<str>>,
+    /// Whether there are more than are remembered.
+    is_cut: bool,
+}
+
+impl Described {
+    fn extend(&mut self, more: Described) {
+        let room = MAXIMUM_DESCRIBED.saturating_sub(self.ids.len());
+        self.is_cut |= more.is_cut || more.ids.len() > room;
+        self.ids.extend(more.ids.into_iter().take(room));
+    }
+
+    /// Whether an element is described. Where there are more than are remembered, each is.
+    fn includes(&self, id: &str) -> bool {
+        self.is_cut || !id.is_empty() && self.ids.iter().any(|it| **it == *id)
+    }
+}
+
+impl<'de> Deserialize<'de> for Described {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Described, D::Error> {
+        struct AnyForm;
+        impl<'de> Visitor<'de> for AnyForm {
+            type Value = Described;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the id of an element, or a list of ids")
+            }
+            fn visit_str<E>(self, id: &str) -> Result<Described, E> {
+                Ok(Described {
+                    ids: vec![id.into()],
+                    is_cut: false,
+                })
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Described, A::Error> {
+                let mut all = Described::default();
+                while let Some(item) = items.next_element()? {
+                    all.extend(item);
+                }
+                Ok(all)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Described, A::Error> {
+                while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Described::default())
+            }
+            fn visit_unit<E>(self) -> Result<Described, E> {
+                Ok(Described::default())
+            }
+        }
+        from.deserialize_any(AnyForm)
+    }
+}
+
+/// The relationships of SPDX 2: which elements are described.
+#[derive(Default)]
+struct Relationships(Described);
+
+impl Gather for Relationships {
+    type Item = Known<Relationship>;
+
+    fn add<E: de::Error>(&mut self, Known(item): Known<Relationship>) -> Result<(), E> {
+        // Trivy once wrote `DESCRIBE`.
+        match &*item.kind.0 {
+            "DESCRIBES" | "DESCRIBE" => self.0.extend(item.to),
+            "DESCRIBED_BY" => self.0.extend(item.from),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+known_fields! {
+    struct Relationship {
+        "spdxElementId" => from: Described,
+        "relationshipType" => kind: Text<NAME>,
+        "relatedSpdxElement" => to: Described,
+    }
+}
+
+/// The elements of SPDX 3: its version, the packages, and which elements are described.
 #[derive(Default)]
 struct Graph {
     version: Option<Box<str>>,
     packages: Packages<Element>,
+    described: Described,
 }
 
 impl Gather for Graph {
     type Item = Known<Element>;
 
-    fn add<E: de::Error>(&mut self, Known(element): Known<Element>) -> Result<(), E> {
+    fn add<E: de::Error>(&mut self, Known(mut element): Known<Element>) -> Result<(), E> {
         if &*element.kind.0 != "CreationInfo" {
+            self.described.extend(std::mem::take(&mut element.roots));
+            if &*element.relationship.0 == "describes" {
+                self.described.extend(std::mem::take(&mut element.to));
+            }
             return self.packages.add(Known(element));
         }
         let version = element.spec_version.0;
@@ -304,6 +445,13 @@ impl Gather for Graph {
 known_fields! {
     struct Element {
         "type" => kind: Text<NAME>,
+        "spdxId" => id: Text<ID>,
+        "@id" => short_id: Text<ID>,
+        /// Of a document or an SBOM: what it is about.
+        "rootElement" => roots: Described,
+        /// Of a relationship.
+        "relationshipType" => relationship: Text<NAME>,
+        "to" => to: Described,
         "specVersion" => spec_version: Text<NAME>,
         "name" => name: Text<NAME>,
         "software_packageVersion" => version: Text<NAME>,
@@ -313,7 +461,7 @@ known_fields! {
 }
 
 impl AddPackages for Element {
-    fn add_to(self, packages: &mut Vec<Box<str>>) {
+    fn add_to(self, packages: &mut Vec<Box<str>>) -> Box<str> {
         let identifiers = self.identifiers.into_iter();
         let identifiers = identifiers.map(|Known(it)| it.identifier.0);
         let before = packages.len();
@@ -324,6 +472,10 @@ impl AddPackages for Element {
         }
         if !has_purl && &*self.kind.0 == "software_Package" {
             packages.extend(named(Text::default(), &self.name, &self.version));
+        }
+        match self.id.0.is_empty() {
+            true => self.short_id.0,
+            false => self.id.0,
         }
     }
 }
@@ -459,6 +611,118 @@ mod tests {
         ] {
             assert_eq!(with(component), (packages.to_owned(), is_empty));
         }
+    }
+
+    #[test]
+    fn the_only_package_of_an_spdx_document_does_not_count_if_the_document_describes_it() {
+        let root = json!({"SPDXID": "SPDXRef-root", "name": "app", "externalRefs": [
+            {"referenceType": "purl", "referenceLocator": "pkg:oci/app@1"},
+            {"referenceType": "purl", "referenceLocator": "pkg:oci/app@2"},
+        ]});
+        let related = |from: &str, kind: &str, to: &str| json!({"relationships": [{"relatedSpdxElement": to, "spdxElementId": from, "relationshipType": kind}]});
+        let described = json!({"documentDescribes": ["SPDXRef-root"]});
+        let of = |packages: Value, about: &Value| {
+            let mut document = spdx("SPDX-2.2");
+            document["packages"] = packages;
+            let about = about.as_object().unwrap().clone();
+            document.as_object_mut().unwrap().extend(about);
+            read(SPDX, &document).unwrap()
+        };
+        for (about, is_empty) in [
+            (described.clone(), true),
+            (
+                related("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-root"),
+                true,
+            ),
+            (
+                related("SPDXRef-DOCUMENT", "DESCRIBE", "SPDXRef-root"),
+                true,
+            ),
+            (
+                related("SPDXRef-root", "DESCRIBED_BY", "SPDXRef-DOCUMENT"),
+                true,
+            ),
+            (
+                related("SPDXRef-DOCUMENT", "CONTAINS", "SPDXRef-root"),
+                false,
+            ),
+            (
+                related("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-other"),
+                false,
+            ),
+            (json!({"documentDescribes": null}), false),
+            (json!({"documentDescribes": [{"SPDXRef-root": 1}]}), false),
+            (json!({}), false),
+        ] {
+            let bill = of(json!([root]), &about);
+            assert_eq!(bill.is_empty, is_empty, "{about}");
+            // A denied package may be the one that the document is about.
+            assert_eq!(bill.packages.len(), 2);
+        }
+        let nameless = json!({"SPDXID": "SPDXRef-1"});
+        assert!(of(json!([nameless, root]), &described).is_empty);
+        let other = json!({"SPDXID": "SPDXRef-1", "name": "musl"});
+        assert!(!of(json!([root, other]), &described).is_empty);
+        assert!(!of(json!([other]), &described).is_empty);
+        // Some programs describe each package.
+        let both = json!({"documentDescribes": ["SPDXRef-root", "SPDXRef-1"]});
+        assert!(!of(json!([root, other]), &both).is_empty);
+        // A package without an id is not described.
+        let nothing = json!({"documentDescribes": [""]});
+        assert!(!of(json!([{"name": "musl"}]), &nothing).is_empty);
+    }
+
+    #[test]
+    fn the_only_package_of_spdx_3_does_not_count_if_it_is_a_root_element() {
+        let of = |elements: &[Value]| {
+            let mut document = spdx_3("3.0.1");
+            let graph = document["@graph"].as_array_mut().unwrap();
+            graph.truncate(1);
+            graph.extend(elements.iter().cloned());
+            read(SPDX, &document).unwrap().is_empty
+        };
+        let root =
+            json!({"type": "software_Package", "spdxId": "https://a.example/1", "name": "app"});
+        let short = json!({"type": "software_Package", "@id": "_:2", "name": "app"});
+        let other =
+            json!({"type": "software_Package", "spdxId": "https://a.example/3", "name": "musl"});
+        let bill = |roots: Value| json!({"type": "software_Sbom", "rootElement": roots});
+        let related = |kind: &str| json!({"type": "Relationship", "relationshipType": kind, "to": ["https://a.example/1"]});
+        for (elements, is_empty) in [
+            (vec![root.clone()], false),
+            (vec![root.clone(), bill(json!("https://a.example/1"))], true),
+            (
+                vec![bill(json!(["https://a.example/1"])), root.clone()],
+                true,
+            ),
+            (vec![short, bill(json!(["_:2"]))], true),
+            (vec![root.clone(), related("describes")], true),
+            (vec![root.clone(), related("contains")], false),
+            (
+                vec![other.clone(), bill(json!(["https://a.example/1"]))],
+                false,
+            ),
+            (
+                vec![root, other, bill(json!(["https://a.example/1"]))],
+                false,
+            ),
+            (vec![bill(json!([]))], true),
+        ] {
+            assert_eq!(of(&elements), is_empty, "{elements:?}");
+        }
+    }
+
+    #[test]
+    fn more_described_elements_than_are_remembered_make_the_only_package_one_of_them() {
+        let of = |count: usize| {
+            let ids: Vec<_> = (0..count).map(|it| format!("SPDXRef-File-{it}")).collect();
+            let mut document = spdx("SPDX-2.3");
+            document["packages"] = json!([{"SPDXID": "SPDXRef-1", "name": "musl"}]);
+            document["documentDescribes"] = json!(ids);
+            read(SPDX, &document).unwrap().is_empty
+        };
+        assert!(!of(MAXIMUM_DESCRIBED));
+        assert!(of(MAXIMUM_DESCRIBED + 1));
     }
 
     #[test]

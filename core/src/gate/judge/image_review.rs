@@ -236,12 +236,13 @@ impl<'a> ImageUnderReview<'a> {
     }
 
     /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it
-    /// could hurt, only where the index certainly carries none that the rule judges.
+    /// could hurt, only where the index certainly carries none that the rule judges. What others signed does not count, because
+    /// everyone who may push can attach it.
     fn can_be_replaced(&self, index: &Subject, effect: Effect, rule: &dyn ImageRule) -> bool {
         match effect {
             Effect::OnlyHelps => true,
             Effect::CanHurt => {
-                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if !rule.finds_in(own))
+                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if !rule.finds_in(own, self.governing.world))
             }
         }
     }

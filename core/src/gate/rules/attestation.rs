@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
-    unless_partial,
+    unless_partial, unless_too_large,
 };
 use super::condition::{Condition, Given, NotDecided, Variables, manual_of};
 use super::{
@@ -263,9 +263,15 @@ impl ImageRule for Attestation {
         }
         refused.sort();
         refused.dedup();
+        let is_of_accepted = |it: &Refusal| it.step > Step::Transparency;
         let failed = match refused.last() {
             Some(furthest) => self.explain_refusals(furthest, &refused, check),
             None => self.explain_absence(evidence, check),
+        };
+        // What others attach does not make known what is too large to be read.
+        let failed = match refused.last().is_some_and(is_of_accepted) {
+            true => failed,
+            false => unless_too_large(failed, ATTESTATION_UNACCEPTED, evidence, check),
         };
         match failed.outcome {
             Outcome::Fail => unless_partial(failed, check),

@@ -17,8 +17,9 @@ use crate::gate::image::Digest;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::record::{ImageRecords, ScanAge};
+use crate::gate::signer::{AcceptedSigner, Mismatch};
 use crate::gate::world::World;
-use crate::reason::reasons;
+use crate::reason::{Reason, reasons};
 
 /// A verified time may be this much later than the review, because the clocks of two machines differ.
 const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
@@ -177,6 +178,26 @@ pub(in crate::gate) fn readable<'a>(
     }
 }
 
+/// Whether a statement is by this signer, with the required log entry or without it.
+pub(super) fn is_by_accepted(
+    accepted: &AcceptedSigner,
+    statement: &VerifiedStatement,
+    world: &World,
+) -> bool {
+    accepted.signed(statement, &world.trust_roots) != Err(Mismatch::OtherSigner)
+}
+
+/// The hint about a statement that cannot be read: `otherwise`, if a later statement can take its place. Without a verified time, none
+/// is known to be later.
+pub(super) fn replacing(is_timed: bool, otherwise: &'static str) -> &'static str {
+    match is_timed {
+        true => otherwise,
+        false => {
+            "nothing confirms when it was signed, so no later one takes its place: delete it in the registry and restart the gate, or build a new image; then attest with a transparency log or a timestamp authority"
+        }
+    }
+}
+
 /// Makes a failure undecided if some evidence could not be read.
 pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
     match check.evidence.unavailabilities() {
@@ -189,6 +210,24 @@ pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judge
             ),
         ),
     }
+}
+
+/// Makes a denial undecided if a piece is attached that may be what is missing and that is too large to be read: what others attach
+/// beside it does not make it known. `unaccepted` is the reason of the rule for what is not accepted.
+pub(super) fn unless_too_large(
+    failed: Judgement,
+    unaccepted: Reason,
+    evidence: &ImageEvidence,
+    check: &ImageCheck<'_>,
+) -> Judgement {
+    let Some(large) = evidence.too_large_as(Form::Statement) else {
+        return failed;
+    };
+    let detail = match failed.reason == unaccepted {
+        true => large,
+        false => format!("{}; and {large}", failed.detail),
+    };
+    Judgement::undecided(unaccepted, detail).hint(check.look())
 }
 
 /// A rollback, as findings name it.
@@ -330,13 +369,18 @@ fn naming_what_is_too_large(judgement: Judgement, check: &ImageCheck<'_>) -> Jud
     let unaccepted = evidence.into_iter().flat_map(|it| &it.unaccepted);
     let is_large =
         |it: &&UnacceptedEvidence| it.why.reason == TOO_LARGE && it.form != Form::Signature;
-    match unaccepted.filter(is_large).min() {
-        Some(large) if judgement.warning.is_none() => judgement.warning(format!(
-            "{} is too large to be read, so what it says does not count: {}",
-            large.source, large.why.detail
-        )),
-        _ => judgement,
-    }
+    let Some(large) = unaccepted.filter(is_large).min() else {
+        return judgement;
+    };
+    let large = format!(
+        "what is too large to be read does not count: {}: {}",
+        large.source, large.why.detail
+    );
+    let warning = match &judgement.warning {
+        Some(earlier) => format!("{earlier}; {large}"),
+        None => large,
+    };
+    judgement.warning(warning)
 }
 
 /// Why some of the evidence was not read, if that could turn a pass. While a registry does not answer, its last complete listing

@@ -114,7 +114,7 @@ pub trait ImageRule {
 
     /// Whether the evidence of an index says something that the rule judges. If not, the evidence of its platforms may stand in for
     /// it.
-    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
+    fn finds_in(&self, evidence: &ImageEvidence, _: &World) -> bool {
         !evidence.is_empty()
     }
 

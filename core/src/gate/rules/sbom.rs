@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, listed, readable,
-    unless_partial,
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, is_by_accepted, listed,
+    readable, replacing, unless_partial, unless_too_large,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
@@ -18,7 +18,6 @@ use crate::attest::predicate::{
     PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, name_and_version,
     usual_name, usual_version,
 };
-use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
 use crate::gate::glob::Glob;
@@ -27,8 +26,8 @@ use crate::reason::{Reason, reasons};
 
 /// **What it requires**: the image carries a software bill of materials (SBOM) by an accepted signer: SPDX 2.2, 2.3 or 3.0, or
 /// CycloneDX 1.2 to 1.7, in JSON, as an attestation of this digest (predicate types `https://spdx.dev/Document` and
-/// `https://cyclonedx.org/bom`, with or without a version). It lists at least one package, and no package that `denied` matches.
-/// Every SBOM by an accepted signer counts, whatever its format.
+/// `https://cyclonedx.org/bom`, with or without a version). It lists at least one package besides the image itself, and no package
+/// that `denied` matches. Every SBOM by an accepted signer counts, whatever its format.
 ///
 /// A pattern of `denied` is compared with the package URL of each package, decoded, in lower case and without qualifiers. Without
 /// `@VERSION` it matches every version. In a name, `*` stays within a part and `**` crosses parts; in a version, both match
@@ -152,9 +151,10 @@ impl ImageRule for Sbom {
         }
     }
 
-    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
-        let mut statements = evidence.statements.iter();
-        statements.any(|(_, statement)| is_sbom(statement.predicate_type()))
+    fn finds_in(&self, evidence: &ImageEvidence, world: &World) -> bool {
+        let statements = evidence.statements.iter();
+        let mut of_type = statements.filter(|(_, it)| is_sbom(it.predicate_type()));
+        of_type.any(|(_, it)| is_by_accepted(&self.signed_by, it, world))
     }
 }
 
@@ -162,8 +162,8 @@ impl ImageRule for Sbom {
 struct SignedBills<'e> {
     /// By accepted signers.
     read: Vec<(&'e SoftwareBill, &'e VerifiedStatement)>,
-    /// By accepted signers, and not understood: why.
-    unreadable: Vec<String>,
+    /// By accepted signers, and not understood: whether a time is confirmed, and why.
+    unreadable: Vec<(bool, String)>,
     /// By other signers: why they do not count.
     not_accepted: Vec<(Mismatch, String)>,
     /// When those by accepted signers were signed.
@@ -205,7 +205,10 @@ impl<'e> SignedBills<'e> {
         // A later SBOM by the same signer takes the place of one that cannot be read.
         unreadable.retain(|(old, _)| !of_read.clone().any(|new| times.is_later(new, old)));
         let unreadable = unreadable.into_iter();
-        let unreadable = unreadable.map(|(it, why)| format!("SBOM by {}: {why}", it.signer()));
+        let unreadable = unreadable.map(|(it, why)| {
+            let why = format!("SBOM by {}: {why}", it.signer());
+            (times.at(it).is_some(), why)
+        });
         Ok(SignedBills {
             unreadable: unreadable.collect(),
             read,
@@ -227,13 +230,16 @@ impl Sbom {
         let unclear = self.no_denied_package(&bills)?;
         // 4. One that cannot be read could list a denied package, or be the only one.
         let unreadable = bills.unreadable.iter().min();
-        if let Some(why) = unreadable.filter(|_| bills.read.is_empty() || !self.denied.is_empty()) {
-            return Err(Judgement::undecided(SBOM_UNREADABLE, why.clone())
-                .hint("write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time"));
+        let could_hurt = bills.read.is_empty() || !self.denied.is_empty();
+        if let Some((is_timed, why)) = unreadable.filter(|_| could_hurt) {
+            let hint = "write the SBOM as SPDX 2.3 or CycloneDX 1.6 in JSON and attest it again with the same signer and a verified time";
+            return Err(
+                Judgement::undecided(SBOM_UNREADABLE, why.clone()).hint(replacing(*is_timed, hint))
+            );
         }
-        if let Some(why) = unclear {
-            return Err(Judgement::undecided(SBOM_UNREADABLE, why)
-                .hint("correct the package URL and attest the SBOM again with the same signer and a verified time"));
+        if let Some((is_timed, why)) = unclear {
+            let hint = "correct the package URL and attest the SBOM again with the same signer and a verified time";
+            return Err(Judgement::undecided(SBOM_UNREADABLE, why).hint(replacing(is_timed, hint)));
         }
         // 5. One of an accepted format that lists something.
         match bills.read.is_empty() {
@@ -242,11 +248,15 @@ impl Sbom {
         }
     }
 
-    /// Why it is not known whether an SBOM lists a denied package, if none certainly does.
+    /// Why it is not known whether an SBOM lists a denied package, if none certainly does; and whether the time of that SBOM is
+    /// confirmed.
     ///
     /// # Errors
     /// The denial if one does.
-    fn no_denied_package(&self, bills: &SignedBills<'_>) -> Result<Option<String>, Judgement> {
+    fn no_denied_package(
+        &self,
+        bills: &SignedBills<'_>,
+    ) -> Result<Option<(bool, String)>, Judgement> {
         let denied = DeniedPackages::of(&self.denied);
         let each = bills.read.iter();
         let found: Vec<(&VerifiedStatement, FoundPackages<'_>)> = each
@@ -267,7 +277,8 @@ impl Sbom {
                 others.any(|(new, it)| it.unclear.is_none() && bills.times.is_later(new, old));
             let by = old.signer();
             (!is_replaced).then(|| {
-                format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is")
+                let why = format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is");
+                (bills.times.at(old).is_some(), why)
             })
         });
         Ok(unclear.min())
@@ -319,6 +330,16 @@ impl Sbom {
         not_accepted: &[(Mismatch, String)],
         check: &ImageCheck<'_>,
     ) -> Judgement {
+        let failed = self.why_absent(evidence, not_accepted, check);
+        unless_too_large(failed, SBOM_UNACCEPTED, evidence, check)
+    }
+
+    fn why_absent(
+        &self,
+        evidence: &ImageEvidence,
+        not_accepted: &[(Mismatch, String)],
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
         let name = check.name();
         let attest = format!(
             "`syft {name} --output spdx-json=sbom.json`, then `cosign attest --type spdxjson --predicate sbom.json {name}`"
@@ -339,9 +360,6 @@ impl Sbom {
             None => {}
         }
         match evidence.unaccepted_as(Form::Statement) {
-            Some((why, text)) if why.reason == TOO_LARGE => {
-                Judgement::undecided(SBOM_UNACCEPTED, text).hint(check.look())
-            }
             Some((_, text)) => Judgement::fail(SBOM_UNACCEPTED, text).hint(check.look()),
             None => {
                 let detail = check.none_of("signed SBOM", Form::Statement);

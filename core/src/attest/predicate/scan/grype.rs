@@ -31,7 +31,7 @@ impl IntoFinding for GrypeMatch {
             aliases: ids(related),
             package: package(artifact.purl, &artifact.name, &artifact.version),
             severity: VulnerabilitySeverity::named(&found.severity.0),
-            is_fixable: Some(found.fix.0.is_fixed()),
+            is_fixable: found.fix.0.is_fixable(),
             is_suppressed: false,
         }))
     }
@@ -131,9 +131,18 @@ known_fields! {
     }
 }
 
+/// The states of a vulnerability without a fixed version. `unknown`, which Grype writes where its database does not say whether a fix
+/// exists, is none of them.
+const NOT_FIXED: [&str; 2] = ["not-fixed", "wont-fix"];
+
 impl GrypeFix {
-    fn is_fixed(&self) -> bool {
-        !self.versions.0.0.is_empty() || self.state.0.eq_ignore_ascii_case("fixed")
+    /// Whether a fixed version exists; `None` where the report does not say it.
+    fn is_fixable(&self) -> Option<bool> {
+        let is = |state: &str| self.state.0.eq_ignore_ascii_case(state);
+        if !self.versions.0.0.is_empty() || is("fixed") {
+            return Some(true);
+        }
+        NOT_FIXED.into_iter().any(is).then_some(false)
     }
 }
 

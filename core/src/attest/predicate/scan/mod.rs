@@ -3,12 +3,14 @@
 //!
 //! * this file: the scan, and what makes a predicate one
 //! * `report`: a report or list → findings; `trivy`, `grype`: the fields of their reports
+//! * `raw`: reports that are attached as the scanners write them
 //! * `severity`: the words and scores of scanners → severities; `cvss`: a vector → its score
 //!
 //! A report that is not understood is an error, never a scan without findings.
 
 mod cvss;
 mod grype;
+mod raw;
 mod report;
 mod severity;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, Unacc
 use crate::gate::Digest;
 use report::{Report, ScanResult};
 
+pub(crate) use raw::RawReport;
 pub use severity::VulnerabilitySeverity;
 
 /// The most findings of one scan.
@@ -290,7 +293,8 @@ fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
         let status = database.status.map(|status| status.0.built.0);
         [database.built.0, status.flatten()]
     });
-    // An SBOM by another program than Syft is an `sbom-file`, or `unknown`.
+    // An SBOM by another program than Syft is an `sbom-file`, or `unknown`. Of one by Syft, Grype takes over the source: it is an
+    // `image` with its digests, as of a scan of the image itself, and nothing else in the report tells the two apart.
     let is_sbom = ["sbom-file", "unknown", ""].contains(&&*source.kind.0);
     let is_known = is_sbom || &*source.kind.0 == "image";
     Ok(ReadScan {

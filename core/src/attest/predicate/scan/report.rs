@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for ScanResult {
                 read_entries(&mut entries).map(|report| ScanResult::Report(Box::new(report)))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ScanResult, A::Error> {
-                let Findings(findings, _) = gather::<Findings<ListedVulnerability>, _>(items)?;
+                let Findings(findings, _) = gather::<Findings<ListedItem>, _>(items)?;
                 Ok(ScanResult::List(findings))
             }
             fn visit_unit<E>(self) -> Result<ScanResult, E> {
@@ -116,11 +116,51 @@ impl<'de> Deserialize<'de> for ImageDigest {
     }
 }
 
+/// An item of in-toto's list: a vulnerability, or an object that has it as its `vulnerability`. The specification of version 0.1 has the
+/// second form in its list of fields, and the first in its example.
+#[derive(Default)]
+struct ListedItem {
+    own: ListedVulnerability,
+    nested: Option<Known<ListedVulnerability>>,
+}
+
+impl ReadFields for ListedItem {
+    const NAMES: &'static [&'static str] = &["id", "severity", "vulnerability"];
+
+    fn read<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &'static str,
+        entries: &mut A,
+    ) -> Result<(), A::Error> {
+        match name {
+            "vulnerability" => self.nested = entries.next_value()?,
+            of_own => self.own.read(of_own, entries)?,
+        }
+        Ok(())
+    }
+}
+
+impl IntoFinding for ListedItem {
+    fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
+        match self.nested {
+            None => self.own.into_finding(),
+            Some(Known(nested)) if self.own.is_empty() => nested.into_finding(),
+            Some(_) => Err("a vulnerability has `id` or `severity` beside `vulnerability`"),
+        }
+    }
+}
+
 known_fields! {
     /// A vulnerability of in-toto's list.
     struct ListedVulnerability {
         "id" => id: Text<NAME>,
         "severity" => ratings: List<Known<Rating>, IDS>,
+    }
+}
+
+impl ListedVulnerability {
+    fn is_empty(&self) -> bool {
+        self.id.0.is_empty() && self.ratings.0.0.is_empty()
     }
 }
 

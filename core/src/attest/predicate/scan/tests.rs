@@ -148,6 +148,46 @@ fn a_list_of_in_toto_is_read() {
 }
 
 #[test]
+fn a_list_of_in_toto_is_read_in_both_forms_of_version_0_1() {
+    let rated = |score: &str| json!([{"method": "nvd", "score": score}]);
+    let of = |kind: &str, item: &Value| {
+        let scanner = json!({"uri": "osv.dev", "result": [{"id": "CVE-1"}, item]});
+        let read = VulnerabilityScan::read(kind, &vulns(&scanner).to_string());
+        read.map_err(|why| why.to_string())
+    };
+    let flat = json!({"id": "CVE-2", "severity": rated("high"), "annotations": []});
+    for kind in IN_TOTO {
+        for item in [flat.clone(), json!({ "vulnerability": flat })] {
+            let scan = of(kind, &item).unwrap();
+            let [_, finding] = &*scan.findings else {
+                panic!("{:?}", scan.findings);
+            };
+            assert_eq!(&*finding.id, "CVE-2");
+            assert_eq!(finding.severity, Some(VulnerabilitySeverity::High));
+            assert_eq!(finding.is_fixable, None);
+        }
+        for (item, place) in [
+            (json!({}), "`id`"),
+            (json!({"vulnerability": {}}), "`id`"),
+            (json!({"vulnerability": null}), "`id`"),
+            (json!({"vulnerability": "CVE-2"}), "an object"),
+            (json!({"Vulnerability": {"id": "CVE-2"}}), "another case"),
+            (json!({"vulnerability": {"ID": "CVE-2"}}), "another case"),
+            (
+                json!({"id": "CVE-3", "vulnerability": {"id": "CVE-2"}}),
+                "beside",
+            ),
+            (
+                json!({"severity": rated("low"), "vulnerability": {"id": "CVE-2"}}),
+                "beside",
+            ),
+        ] {
+            refused(of(kind, &item), place);
+        }
+    }
+}
+
+#[test]
 fn a_scanner_is_called_the_same_in_every_form() {
     for (uri, name) in [
         ("pkg:github/aquasecurity/trivy@0.68.0", "trivy"),
@@ -473,12 +513,31 @@ fn a_fix_is_known_by_its_version_or_by_the_state_of_the_finding() {
         let found = json!([{"Vulnerabilities": [{"VulnerabilityID": "CVE-1", "FixedVersion": version, "Status": status}]}]);
         let scan = cosign(&vuln(&trivy(&json!({"Results": found})))).unwrap();
         assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
-        let versions: Vec<_> = [version].into_iter().filter(|it| !it.is_empty()).collect();
-        let fix = json!({"versions": versions, "state": status});
+    }
+}
+
+#[test]
+fn a_fix_that_grype_does_not_know_may_exist() {
+    for (fix, is_fixable) in [
+        (json!({"versions": ["1.3"], "state": ""}), Some(true)),
+        (json!({"versions": ["1.3"], "state": "unknown"}), Some(true)),
+        (json!({"versions": [], "state": "fixed"}), Some(true)),
+        (json!({"versions": null, "state": "Fixed"}), Some(true)),
+        (json!({"versions": [], "state": "not-fixed"}), Some(false)),
+        (json!({"versions": [], "state": "wont-fix"}), Some(false)),
+        (json!({"state": "wont-fix"}), Some(false)),
+        (json!({"versions": [], "state": "unknown"}), None),
+        (json!({"versions": [], "state": ""}), None),
+        (json!({"versions": [], "state": "another"}), None),
+        (json!({}), None),
+    ] {
         let found = json!([{"vulnerability": {"id": "CVE-1", "fix": fix}}]);
         let scan = cosign(&vuln(&grype(&json!({"matches": found})))).unwrap();
-        assert_eq!(scan.findings[0].is_fixable, Some(is_fixable), "{status}");
+        assert_eq!(scan.findings[0].is_fixable, is_fixable, "{fix}");
     }
+    let found = json!([{"vulnerability": {"id": "CVE-1"}}]);
+    let scan = cosign(&vuln(&grype(&json!({"matches": found})))).unwrap();
+    assert_eq!(scan.findings[0].is_fixable, None);
 }
 
 #[test]

@@ -1,21 +1,15 @@
 //! What is said where no scan counts: nothing is attached, it is signed by another signer, cannot be verified, or is the report of
 //! a scanner in another form.
 
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
 use super::scans::SignedScans;
 use super::{
     ImageCheck, ImageEvidence, Judgement, NO_SCAN, SCAN_IN_ANOTHER_FORM, SCAN_SIGNER_NOT_ACCEPTED,
     SCAN_UNACCEPTED, Vulnerabilities,
 };
 use crate::attest::VerifiedStatement;
-use crate::attest::predicate::Predicate;
-use crate::attest::unaccepted::TOO_LARGE;
+use crate::attest::predicate::{Predicate, RawReport};
 use crate::gate::evidence::Form;
-use crate::gate::rules::check::NOT_TRANSPARENT_ENOUGH;
+use crate::gate::rules::check::{NOT_TRANSPARENT_ENOUGH, unless_too_large};
 use crate::gate::signer::Mismatch;
 
 /// The most statements of other types that are searched for the report of a scanner, which costs time.
@@ -23,6 +17,16 @@ const MAXIMUM_OTHERS: usize = 8;
 
 impl Vulnerabilities {
     pub(super) fn explain_absence(
+        &self,
+        evidence: &ImageEvidence,
+        signed: &SignedScans<'_>,
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        let failed = self.why_absent(evidence, signed, check);
+        unless_too_large(failed, SCAN_UNACCEPTED, evidence, check)
+    }
+
+    fn why_absent(
         &self,
         evidence: &ImageEvidence,
         signed: &SignedScans<'_>,
@@ -62,9 +66,6 @@ impl Vulnerabilities {
             ));
         }
         match evidence.unaccepted_as(Form::Statement) {
-            Some((why, text)) if why.reason == TOO_LARGE => {
-                Judgement::undecided(SCAN_UNACCEPTED, text).hint(check.look())
-            }
             Some((_, text)) => Judgement::fail(SCAN_UNACCEPTED, text).hint(check.look()),
             None => {
                 let detail = check.none_of("vulnerability scan", Form::Statement);
@@ -92,94 +93,5 @@ impl Vulnerabilities {
         others.dedup_by_key(|it| it.digest());
         others.truncate(MAXIMUM_OTHERS);
         others
-    }
-}
-
-/// A scanner whose report is attached as the scanner writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum RawReport {
-    Trivy,
-    Grype,
-}
-
-impl RawReport {
-    /// The scanner, if a predicate is its report, by itself or as the text that `cosign attest --type custom` makes of it.
-    fn of(text: &str) -> Option<RawReport> {
-        #[derive(Deserialize)]
-        struct Custom {
-            #[serde(rename = "Data")]
-            data: String,
-        }
-        RawReport::with_shape(text).or_else(|| {
-            let custom = serde_json::from_str::<Custom>(text).ok()?;
-            RawReport::with_shape(&custom.data)
-        })
-    }
-
-    fn with_shape(text: &str) -> Option<RawReport> {
-        #[derive(Deserialize)]
-        struct Shape {
-            #[serde(rename = "SchemaVersion")]
-            schema: Option<IgnoredAny>,
-            #[serde(rename = "Results")]
-            results: Option<IgnoredAny>,
-            #[serde(rename = "ArtifactType")]
-            artifact: Option<IgnoredAny>,
-            matches: Option<IgnoredAny>,
-            descriptor: Option<IgnoredAny>,
-        }
-        let shape = serde_json::from_str::<Shape>(text).ok()?;
-        if shape.schema.is_some() && (shape.results.is_some() || shape.artifact.is_some()) {
-            Some(RawReport::Trivy)
-        } else if shape.matches.is_some() && shape.descriptor.is_some() {
-            Some(RawReport::Grype)
-        } else {
-            None
-        }
-    }
-
-    /// The command that makes the predicate of a scan of the report.
-    fn conversion(self) -> &'static str {
-        match self {
-            RawReport::Trivy => "trivy convert --format cosign-vuln --output scan.json report.json",
-            RawReport::Grype => {
-                r#"jq '{scanner: {uri: "https://github.com/anchore/grype", result: .}, metadata: {scanStartedOn: .descriptor.timestamp, scanFinishedOn: .descriptor.timestamp}}' report.json > scan.json"#
-            }
-        }
-    }
-}
-
-impl fmt::Display for RawReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RawReport::Trivy => "Trivy",
-            RawReport::Grype => "Grype",
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_report_of_a_scanner_is_recognised_in_another_form() {
-        let trivy = json!({"SchemaVersion": 2, "ArtifactType": "container_image"}).to_string();
-        let grype = json!({"matches": [], "descriptor": {"name": "grype"}}).to_string();
-        for (text, is) in [
-            (trivy.clone(), Some(RawReport::Trivy)),
-            (grype, Some(RawReport::Grype)),
-            (
-                json!({"Data": trivy, "Timestamp": ""}).to_string(),
-                Some(RawReport::Trivy),
-            ),
-            (json!({"Data": "text", "Timestamp": ""}).to_string(), None),
-            (json!({"matches": []}).to_string(), None),
-            ("null".to_owned(), None),
-        ] {
-            assert_eq!(RawReport::of(&text), is, "{text}");
-        }
     }
 }

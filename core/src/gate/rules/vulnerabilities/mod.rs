@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{SIGNED_IN_THE_FUTURE, listed, minute, readable, unless_partial};
+use super::check::{
+    SIGNED_IN_THE_FUTURE, is_by_accepted, listed, minute, readable, unless_partial,
+};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -37,14 +39,15 @@ use vex::VexStatements;
 /// - `https://in-toto.io/attestation/vulns/v0.1` or `v0.2`
 ///
 /// **Which scans count**: of each scanner, the newest scan, whatever parts of the image it looked at; so attest one report with all
-/// of them. A scan of an SBOM does not take the place of an older scan of the image itself. The time of a scan is the time that the
+/// of them. A scan of an SBOM does not take the place of an older scan of the image itself, if the report says that it is of an SBOM;
+/// Grype does not say it of an SBOM by Syft. The time of a scan is the time that the
 /// report gives, or the earliest verified time of the signature if that is earlier. The findings of several scanners are added up.
 /// A scan that is older than `maximumAge` does not count at all. A report that names another image, that is older than its own
 /// database, or that cannot be read, does not pass; a report is never read as "no findings" because it is not understood. One where
 /// the scanner found no package to look at passes only with `acceptEmpty`.
 ///
 /// **Which findings count**: those above `maximumSeverity`. A finding of unknown severity counts as `unknownSeverity`. With
-/// `onlyFixable`, a finding without a fixed version does not count; where a format does not say whether a fix exists, it counts. A
+/// `onlyFixable`, a finding without a fixed version does not count; where it is not said whether a fix exists (`unknown` of Grype), it counts. A
 /// finding that the scanner lists as suppressed (Grype's `ignoredMatches`, Trivy's `ExperimentalModifiedFindings`) counts too,
 /// since its ignore file belongs to the pipeline; `acceptSuppressed` changes that. Vulnerabilities of the kernel in packages with
 /// its headers do not count where Grype ignores them by itself. An entry of `exceptions` accepts one vulnerability until a date.
@@ -270,9 +273,10 @@ impl ImageRule for Vulnerabilities {
         }
     }
 
-    fn finds_in(&self, evidence: &ImageEvidence) -> bool {
-        let mut statements = evidence.statements.iter();
-        statements.any(|(_, statement)| is_scan(statement.predicate_type()))
+    fn finds_in(&self, evidence: &ImageEvidence, world: &World) -> bool {
+        let statements = evidence.statements.iter();
+        let mut of_type = statements.filter(|(_, it)| is_scan(it.predicate_type()));
+        of_type.any(|(_, it)| is_by_accepted(&self.signed_by, it, world))
     }
 }
 

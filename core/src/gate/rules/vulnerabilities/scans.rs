@@ -11,7 +11,7 @@ use super::{
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{Predicate, VulnerabilityScan};
-use crate::gate::rules::check::{SigningTimes, in_time};
+use crate::gate::rules::check::{SigningTimes, in_time, replacing};
 use crate::gate::signer::Mismatch;
 
 /// A database may be this much newer than the scan, because the clocks of two machines differ.
@@ -150,10 +150,11 @@ impl<'e> CurrentScans<'e> {
             }
         };
         let unreadable = signed.unreadable.iter().filter(|(_, at)| could_count(*at));
-        let detail = unreadable.map(|(detail, _)| detail).min()?;
-        Some(Judgement::undecided(SCAN_UNREADABLE, detail.clone()).hint(
+        let (detail, at) = unreadable.min_by_key(|(detail, at)| (at.is_some(), detail))?;
+        Some(Judgement::undecided(SCAN_UNREADABLE, detail.clone()).hint(replacing(
+            at.is_some(),
             "scan again with each scanner, such as `trivy image --format cosign-vuln` and `cosign attest --type vuln`; or update the gate",
-        ))
+        )))
     }
 
     /// What is said of the newest scan, where all scans are too old.

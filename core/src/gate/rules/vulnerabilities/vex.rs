@@ -12,7 +12,7 @@ use crate::attest::predicate::{
     PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_cve, is_vex,
 };
 use crate::gate::image::Digest;
-use crate::gate::rules::check::{SigningTimes, in_time};
+use crate::gate::rules::check::{SigningTimes, in_time, replacing};
 use crate::gate::signer::AcceptedSigner;
 
 /// The signer of OpenVEX documents.
@@ -144,11 +144,12 @@ impl<'e> VexStatements<'e> {
         let oldest = oldest?;
         let unreadable = self.unreadable.iter();
         let unreadable = unreadable.filter(|(_, at)| at.is_none_or(|at| at >= oldest));
-        let detail = unreadable.map(|(detail, _)| detail).min()?;
+        let (detail, at) = unreadable.min_by_key(|(detail, at)| (at.is_some(), detail))?;
         let detail = format!("{detail}; it could say that the image is affected");
-        Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(
+        Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(replacing(
+            at.is_some(),
             "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again, and after it every other document that clears a finding",
-        ))
+        )))
     }
 }
 
