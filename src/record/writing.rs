@@ -544,6 +544,7 @@ mod tests {
             declaration: Digest::sha256(b"declaration").to_string(),
             environment: "production".to_owned(),
             incident: "INC1".to_owned(),
+            incident_opened_by: None,
             incident_url: None,
             incident_state: "verified".to_owned(),
             declared_by: ["ben".to_owned()].into(),

@@ -527,6 +527,7 @@ mod tests {
             declaration: "sha256:1".to_owned(),
             environment: "production".to_owned(),
             incident: "INC1".to_owned(),
+            incident_opened_by: None,
             incident_url: None,
             incident_state: state.to_owned(),
             declared_by: ["ben".to_owned()].into(),
