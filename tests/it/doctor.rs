@@ -281,7 +281,9 @@ async fn a_governor_who_approves_is_found_and_a_group_of_governors_that_may_appr
     });
     let approvals = json!({
         "from": [{"group": "security-team"}],
-        "authorsFrom": [{"changeRecord": {"signedBy": {"keyless": workflow}}}],
+        "authorsFrom": [{"provenance": {"builders": [{
+            "id": {"glob": "https://github.com/example/*"}, "signedBy": {"keyless": workflow},
+        }]}}],
     });
     let approved = || {
         let requirements = json!([{"digestPinned": {}}, {"approvals": approvals}]);
