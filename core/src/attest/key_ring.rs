@@ -67,7 +67,7 @@ impl KeyRing {
     ) -> Option<KeyFingerprint> {
         let signer = contained(|| {
             let (signed, artifact) = parse(material, subject)?;
-            let keys = self.keys.iter().map(Arc::as_ref);
+            let keys = self.keys.iter().map(|key| &**key);
             let named = keys.filter(|key| signed.hints.contains(key.fingerprint()));
             signed.signer_among(artifact, named.take(most))
         });
