@@ -285,18 +285,32 @@ impl EmergencyChangeRecordSpec {
         match (ends(reviewed), ends(lifted)) {
             (true, _) => EmergencyState::Reviewed,
             (false, true) => EmergencyState::Lifted,
-            _ if now >= self.review_due => EmergencyState::Overdue,
+            _ if now >= self.due(status) => EmergencyState::Overdue,
             _ if now >= self.expires => EmergencyState::Due,
             _ => EmergencyState::Open,
         }
     }
 
+    /// When the review is due. A use after a review, or after the governor's deletion, has as much time as the first use.
+    pub fn due(&self, status: &EmergencyChangeRecordStatus) -> Timestamp {
+        let reviewed = status.review.as_ref().map(|review| review.at);
+        let lifted = status.lifted.as_ref().map(|lifted| lifted.at);
+        let mut ended = reviewed.into_iter().chain(lifted);
+        if !ended.any(|at| self.admitted <= at && at < self.last_admitted) {
+            return self.review_due;
+        }
+        let time = self.review_due.duration_since(self.admitted);
+        let due = self.last_admitted.saturating_add(time);
+        due.unwrap_or(self.review_due)
+    }
+
     /// The review that is owed, if one is. `None` too for a declaration that is not a digest.
     pub fn owed(&self, status: &EmergencyChangeRecordStatus) -> Option<OverdueReview> {
         let is_owed = !self.state(status, self.review_due).is_ended();
+        let due = self.due(status);
         let image = self.uses.first().map(|used| used.image.clone());
         Some(OverdueReview {
-            due: self.review_due,
+            due,
             declaration: self.declaration.parse().ok().filter(|_| is_owed)?,
             incident: self.incident.id.clone(),
             image: image.unwrap_or_else(|| "IMAGE".to_owned()),
@@ -383,6 +397,15 @@ mod tests {
     #[test]
     fn a_use_after_the_review_needs_another_review() {
         assert_eq!(spec().state(&reviewed(19), at(30)).id(), "open");
+        // It has as much time as the first use, even if that was over.
+        assert_eq!(spec().owed(&reviewed(19)).unwrap().due, at(110));
+        let states = [109, 110].map(|now| spec().state(&reviewed(19), at(now)).id());
+        assert_eq!(states, ["due", "overdue"]);
+        assert_eq!(
+            spec().owed(&reviewed(9)).unwrap().due,
+            at(100),
+            "no use was reviewed"
+        );
         assert!(spec().owed(&reviewed(19)).is_some());
         assert!(spec().owed(&reviewed(20)).is_none());
     }

@@ -421,23 +421,46 @@ impl ReleaseRecords {
                 self.take_in(&object, true).await;
                 Ok(true)
             }
-            // Somebody deployed it again meanwhile: what the old record held besides is joined.
-            Err(Error::Api(status)) if status.code == 409 => {
-                let known = self.memory().get(name).map(|known| known.entries.clone());
-                let known = known.unwrap_or_default();
-                let mut entries = entries;
-                entries.retain(|key, _| !known.contains_key(*key));
-                if entries.is_empty() {
-                    return Ok(false);
-                }
-                let patch = Patch::Merge(json!({"spec": {"entries": entries}}));
-                let api = self.api(&name.namespace);
-                let patched = api.patch(&name.name, &PatchParams::default(), &patch).await;
-                self.take_in(&patched.map_err(said)?, true).await;
-                Ok(true)
-            }
+            Err(Error::Api(status)) if status.code == 409 => self.join_deleted(name, record).await,
             Err(error) => Err(said(error)),
         }
+    }
+
+    /// Somebody deployed it again meanwhile: what the old record held besides is joined.
+    async fn join_deleted(&self, name: &RecordName, record: &KeptRecord) -> Result<bool, String> {
+        let present = self.api(&name.namespace).get_opt(&name.name).await;
+        let Some(present) = present.map_err(said)? else {
+            return Err("the record was made and deleted meanwhile".to_owned());
+        };
+        self.take_in(&present, false).await;
+        let known = {
+            let memory = self.memory();
+            let known = memory.get(name);
+            known.map(|known| (known.resource_version.clone(), known.entries.clone()))
+        };
+        let (version, known) = known.ok_or("what the record says cannot be read")?;
+        let (again, missing): (Vec<_>, Vec<_>) = record
+            .entries
+            .iter()
+            .partition(|(key, _)| known.contains_key(*key));
+        // The new entry of the same key may not name the uses of emergency changes that the old one does.
+        for (_, kept) in again.into_iter().filter(|(_, kept)| kept.has_emergency) {
+            let old = kept.parsed().map(|written| {
+                let namespace = Some(name.namespace.clone());
+                NewEntry::new(record.subject.clone(), namespace, written)
+            });
+            if let Some(old) = old {
+                self.later(Job::Write(Box::new(old)));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let missing = missing.into_iter();
+        let entries: BTreeMap<_, _> = missing.map(|(key, kept)| (key, kept.fields())).collect();
+        let spec = json!({"entries": entries});
+        self.merge_unchanged(name, &version, spec).await?;
+        Ok(true)
     }
 }
 

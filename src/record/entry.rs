@@ -349,8 +349,21 @@ fn joined_marks(new: Vec<WrittenEmergency>, known: Vec<WrittenEmergency>) -> Vec
         joined.push(mark);
     }
     joined.sort_by_key(|it| Reverse(it.admitted));
-    joined.truncate(MAXIMUM_EMERGENCIES);
+    let dropped = joined.split_off(joined.len().min(MAXIMUM_EMERGENCIES));
+    for mark in dropped {
+        fold_into(&mut joined, mark);
+    }
     joined
+}
+
+/// Adds the people and the earlier review of a use for which there is no room to the oldest use of the same emergency change.
+fn fold_into(kept: &mut [WrittenEmergency], mark: WrittenEmergency) {
+    let mut oldest_first = kept.iter_mut().rev();
+    let same = oldest_first
+        .find(|it| it.declaration == mark.declaration && it.environment == mark.environment);
+    if let Some(same) = same {
+        *same = newest_of(same.clone(), mark);
+    }
 }
 
 /// The newer of two uses by the same requester, with everybody who had a part in one of them and the earlier review: the older use may not
@@ -361,6 +374,7 @@ fn newest_of(newer: WrittenEmergency, older: WrittenEmergency) -> WrittenEmergen
     mark.approved_by.extend(older.approved_by);
     mark.authors.extend(older.authors);
     mark.unknown_author |= older.unknown_author;
+    mark.incident_opened_by = mark.incident_opened_by.or(older.incident_opened_by);
     mark.policies.extend(older.policies);
     mark.waived.extend(older.waived);
     mark.images.extend(older.images);

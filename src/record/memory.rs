@@ -158,6 +158,16 @@ impl Memory {
         self.records.insert(name, record);
     }
 
+    /// Lets the next state of a record count, whatever its version is, since the API server has refused this one: after a backup of etcd was
+    /// restored, what it shows has a lower version.
+    pub(super) fn distrust(&mut self, name: &RecordName, resource_version: &str) {
+        if let Some(record) = self.records.get_mut(name)
+            && record.resource_version == resource_version
+        {
+            record.resource_version.clear();
+        }
+    }
+
     fn add_judged(&mut self, name: &str, entry: &RecordEntry) {
         for judged in judged(entry) {
             let of_digest = self.judged.entry(name.to_owned()).or_default();

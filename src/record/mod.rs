@@ -70,6 +70,9 @@ pub use tags::{CheckedTags, RecordedTags, check_tags};
 /// The most writes, and the most admissions to confirm, that wait in the background.
 const MAXIMUM_JOBS: usize = 1000;
 
+/// A turn that one task has at a time.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// The release records of a cluster.
 pub struct ReleaseRecords {
     cluster: Cluster,
@@ -99,6 +102,8 @@ pub struct ReleaseRecords {
     collected: Mutex<HashSet<RecordName>>,
     /// Records that wait to be trimmed.
     trimmed: Mutex<HashSet<RecordName>>,
+    /// Whose turn it is to add uses of emergency changes to a record.
+    turns: Mutex<HashMap<RecordName, Turn>>,
     jobs: mpsc::Sender<Waiting>,
     /// Room for jobs that are tried again after a pause.
     retries: Arc<Semaphore>,
@@ -137,6 +142,7 @@ impl ReleaseRecords {
             deleted: Mutex::default(),
             collected: Mutex::default(),
             trimmed: Mutex::default(),
+            turns: Mutex::default(),
             jobs,
             retries: Arc::new(Semaphore::new(MAXIMUM_JOBS)),
             admitted,
@@ -240,6 +246,10 @@ impl ReleaseRecords {
 
     fn trimmed(&self) -> MutexGuard<'_, HashSet<RecordName>> {
         self.trimmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<RecordName, Turn>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn uids(&self) -> MutexGuard<'_, HashMap<String, String>> {

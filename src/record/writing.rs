@@ -1,5 +1,6 @@
 //! Entries → the cluster: a record is made, or one key of its map is patched, so that replicas that write at once lose nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -9,11 +10,14 @@ use kube::Error;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use promotion_gate_core::gate::{Enforcement, Snapshot, Unavailability};
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ReleaseRecords;
 use super::background::Job;
-use super::entry::{KeptEntry, MAXIMUM_ENTRIES, NewEntry, entries, is_known, replacing_known};
+use super::entry::{
+    KeptEntry, KeptRecord, MAXIMUM_ENTRIES, NewEntry, entries, is_known, replacing_known,
+};
 use super::identity::{said, with_remedy};
 use super::key::Place;
 use super::memory::RecordName;
@@ -34,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 pub(super) enum Attempt {
     /// There is such a record by now.
     Exists,
-    /// The record has changed since it was seen.
+    /// The record is not as it was seen, or was not seen: it has to be read first.
     Changed(String),
     /// There is no such record any more.
     Missing,
@@ -120,9 +124,24 @@ impl ReleaseRecords {
         deadline: Instant,
     ) -> Result<(), Unwritten> {
         let name = self.record_of(new);
+        let _turn = match new.entry.emergency.is_empty() {
+            true => None,
+            false => {
+                let turn = timeout_at(last_attempt, self.turn(&name)).await;
+                let late = "other writes of the record take too long";
+                Some(turn.map_err(|_| Unwritten::Yet(late.to_owned()))?)
+            }
+        };
         let mut exists = None;
+        let mut removed = None::<KeptRecord>;
+        let (mut is_stale, mut refused) = (false, None::<String>);
+        let mut has_changed = false;
         let mut pause = LONGEST_PAUSE / 16;
         loop {
+            if is_stale && self.read_again(&name, refused.as_deref(), deadline).await {
+                removed = self.forget(&name).or(removed);
+                exists = Some(false);
+            }
             let (version, known) = {
                 let memory = self.memory();
                 let record = memory.get(&name);
@@ -140,39 +159,32 @@ impl ReleaseRecords {
                         let (known, version) = (known.as_ref(), version.as_deref());
                         self.patch(&name, new, known, version).await
                     }
-                    false => self.create(&name, new).await,
+                    false => self.create(&name, new, removed.as_ref()).await,
                 }
             };
             let late = || Attempt::Again("the API server did not answer in time".to_owned());
             let result = timeout_at(deadline, attempt).await;
-            match result.unwrap_or_else(|_| Err(late())) {
+            let result = result.unwrap_or_else(|_| Err(late()));
+            is_stale = matches!(result, Err(Attempt::Exists | Attempt::Changed(_)));
+            refused = version.filter(|_| matches!(result, Err(Attempt::Changed(_))));
+            match result {
                 Ok(object) => {
                     self.metrics.count_record_write("written");
                     self.take_in(&object, true).await;
                     self.trim_if_full(&name);
                     return Ok(());
                 }
-                Err(Attempt::Exists) if exists.is_none() => {
-                    exists = Some(true);
-                    self.read_again(&name, deadline).await;
-                }
+                Err(Attempt::Exists) if exists.is_none() => exists = Some(true),
+                Err(Attempt::Changed(_)) if !has_changed => has_changed = true,
                 Err(Attempt::Missing) if exists != Some(false) => {
-                    // Somebody deleted it. What else it held comes back as the watch will find.
-                    let deleted = self.memory_mut().remove(&name);
-                    if let Some(deleted) = deleted {
-                        self.deleted(name.clone(), deleted);
-                    }
+                    removed = self.forget(&name).or(removed);
                     exists = Some(false);
                 }
                 Err(Attempt::Unneeded) => return Ok(()),
                 Err(Attempt::Refused(why)) => return Err(Unwritten::Refused(why)),
                 Err(failed) => {
                     let why = match failed {
-                        Attempt::Again(why) => why,
-                        Attempt::Changed(why) => {
-                            self.read_again(&name, deadline).await;
-                            why
-                        }
+                        Attempt::Again(why) | Attempt::Changed(why) => why,
                         _ => {
                             exists = None;
                             "the record was made and deleted meanwhile".to_owned()
@@ -189,6 +201,23 @@ impl ReleaseRecords {
         }
     }
 
+    /// The turn to add uses of emergency changes to a record. Requests that this replica answers at once would conflict with each other.
+    async fn turn(&self, name: &RecordName) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns();
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(name.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
+
+    /// Forgets a record that somebody deleted, and returns it. What else it held comes back as the watch will find.
+    fn forget(&self, name: &RecordName) -> Option<KeptRecord> {
+        let deleted = self.memory_mut().remove(name)?;
+        self.deleted(name.clone(), deleted.clone());
+        Some(deleted)
+    }
+
     /// The record of an entry.
     pub(super) fn record_of(&self, new: &NewEntry) -> RecordName {
         let gate = || self.cluster.namespace().to_owned();
@@ -198,13 +227,14 @@ impl ReleaseRecords {
         }
     }
 
-    async fn create(&self, name: &RecordName, new: &NewEntry) -> Result<DynamicObject, Attempt> {
-        let NewEntry {
-            subject,
-            key,
-            entry,
-            ..
-        } = new;
+    /// Makes a record. The uses of emergency changes that one named which was deleted are not lost (`removed`).
+    async fn create(
+        &self,
+        name: &RecordName,
+        new: &NewEntry,
+        removed: Option<&KeptRecord>,
+    ) -> Result<DynamicObject, Attempt> {
+        let NewEntry { subject, key, .. } = new;
         let records = self.memory().count(&name.namespace);
         if records >= MAXIMUM_RECORDS {
             return Err(Attempt::Refused(format!(
@@ -213,7 +243,13 @@ impl ReleaseRecords {
             )));
         }
         // A namespace of this name may have been made again.
-        let signed = self.signed(name, key, entry, true).await?;
+        let namespace = self.namespace_uid(&name.namespace, true).await;
+        let namespace = namespace.map_err(Attempt::Again)?;
+        let namespace = namespace.ok_or(Attempt::Unneeded)?;
+        let removed = removed.filter(|removed| removed.namespace_uid == namespace);
+        let known = removed.and_then(|removed| removed.entries.get(key));
+        let entry = replacing_known(known, new);
+        let signed = self.signed(name, key, &entry, false).await?;
         let (field, image) = match subject {
             RecordSubject::Digest(digest) => ("digest", digest.to_string()),
             RecordSubject::Reference(reference) => ("reference", reference.clone()),
@@ -242,25 +278,49 @@ impl ReleaseRecords {
         version: Option<&str>,
     ) -> Result<DynamicObject, Attempt> {
         let key = &new.key;
+        let version = version.filter(|version| !version.is_empty());
+        let metadata = match (new.entry.emergency.is_empty(), version) {
+            (true, _) => None,
+            // Of two replicas that write at once, none drops the use of an emergency change that the other one has written.
+            (false, Some(version)) => Some(json!({"resourceVersion": version})),
+            (false, None) => {
+                let unread = "what the record says cannot be read";
+                return Err(Attempt::Changed(unread.to_owned()));
+            }
+        };
         let entry = replacing_known(known, new);
         let signed = self.signed(name, key, &entry, false).await?;
         let replaced = replacing(signed, known);
         let spec = json!({"lastUsed": Timestamp::now(), "entries": {key: replaced}});
-        let patch = match version.filter(|_| !new.entry.emergency.is_empty()) {
-            // Of two replicas that write at once, none drops the use of an emergency change that the other one has written.
-            Some(version) => json!({"metadata": {"resourceVersion": version}, "spec": spec}),
+        let patch = match metadata {
+            Some(metadata) => json!({"metadata": metadata, "spec": spec}),
             None => json!({"spec": spec}),
         };
         self.merge(name, patch).await
     }
 
-    /// Takes over how a record is now, before it is written again.
-    async fn read_again(&self, name: &RecordName, deadline: Instant) {
-        let api = self.api(&name.namespace);
-        // What cannot be read is tried with what is known.
-        if let Ok(Ok(Some(object))) = timeout_at(deadline, api.get_opt(&name.name)).await {
-            self.take_in(&object, false).await;
-        }
+    /// Takes over how a record is now, before it is written again, and says whether it is gone. What cannot be read is tried with what is
+    /// known. If the API server has refused a version (`refused`), what it shows then counts, also where an older state was restored.
+    async fn read_again(
+        &self,
+        name: &RecordName,
+        refused: Option<&str>,
+        deadline: Instant,
+    ) -> bool {
+        let read = async {
+            match self.api(&name.namespace).get_opt(&name.name).await {
+                Ok(Some(object)) => {
+                    if let Some(refused) = refused {
+                        self.memory_mut().distrust(name, refused);
+                    }
+                    self.take_in(&object, false).await;
+                    false
+                }
+                Ok(None) => true,
+                Err(_) => false,
+            }
+        };
+        timeout_at(deadline, read).await.unwrap_or(false)
     }
 
     /// Applies one merge patch to a record.
@@ -342,7 +402,7 @@ pub(super) fn replacing(
     signed: Map<String, Value>,
     known: Option<&KeptEntry>,
 ) -> Map<String, Value> {
-    let optional = ["source", "digest", "emergency"].map(str::to_owned);
+    let optional = ["source", "digest", "emergency", "observedAt", "agesJudged"].map(str::to_owned);
     let before = known.map(KeptEntry::fields).unwrap_or_default();
     let fields = optional
         .into_iter()
@@ -392,7 +452,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
     use std::future::{Ready, ready};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::task::{Context, Poll};
 
     use futures::future::BoxFuture;
@@ -403,7 +463,6 @@ mod tests {
     use kube::client::Body;
     use promotion_gate_core::gate::{Digest, Workload};
 
-    use super::super::entry::KeptRecord;
     use super::super::identity::Identity;
     use super::super::key::SigningKey;
     use super::*;
@@ -497,13 +556,26 @@ mod tests {
     impl Stored {
         fn answer(&self, method: &Method, patch: &Value) -> (u16, Value) {
             let mut stored = self.0.lock().unwrap();
-            if *method != Method::PATCH {
-                return (200, stored.clone());
+            let refused = |code: u16, reason: &str| {
+                let details = json!({"kind": "releaserecords"});
+                let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "", "details": details});
+                (code, status)
+            };
+            match *method {
+                Method::POST if stored.is_null() => {
+                    *stored = patch.clone();
+                    stored["metadata"]["uid"] = json!("2");
+                    stored["metadata"]["resourceVersion"] = json!("4");
+                    return (201, stored.clone());
+                }
+                Method::POST => return refused(409, "AlreadyExists"),
+                _ if stored.is_null() => return refused(404, "NotFound"),
+                Method::PATCH => {}
+                _ => return (200, stored.clone()),
             }
             let made_for = &patch["metadata"]["resourceVersion"];
             if !made_for.is_null() && *made_for != stored["metadata"]["resourceVersion"] {
-                let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": ""});
-                return (409, conflict);
+                return refused(409, "Conflict");
             }
             for (key, fields) in patch["spec"]["entries"].as_object().unwrap() {
                 let mut fields = fields.as_object().unwrap().clone();
@@ -530,7 +602,14 @@ mod tests {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 let patch: Value = serde_json::from_slice(&body).unwrap_or_default();
-                let (code, answer) = stored.answer(&parts.method, &patch);
+                let (code, answer) = match parts.uri.path() {
+                    // Only the UID is read.
+                    "/api/v1/namespaces/shop" => (
+                        200,
+                        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "shop", "uid": "n"}}),
+                    ),
+                    _ => stored.answer(&parts.method, &patch),
+                };
                 let answer = Full::new(Bytes::from(answer.to_string()));
                 Ok(Response::builder().status(code).body(answer).unwrap())
             })
@@ -568,8 +647,8 @@ mod tests {
         NewEntry::new(subject, Some("shop".to_owned()), entry)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn uses_of_an_emergency_change_that_two_replicas_record_at_once_are_all_kept() {
+    /// A replica whose memory holds one record, at this version and with a use by `alice`, and the API server, which stores the record.
+    async fn replica(version: &str) -> (Stored, Arc<ReleaseRecords>) {
         let server = Stored::default();
         let cluster = Cluster::of(Client::new(server.clone(), "promotion-gate"));
         let (records, tasks) = ReleaseRecords::start(cluster, Arc::new(Metrics::default()));
@@ -582,32 +661,81 @@ mod tests {
         };
         records.identity.store(Some(Arc::new(identity)));
         records.uids().insert("shop".to_owned(), "n".to_owned());
-        let (alice, bob) = (used("alice", 1), used("bob", 2));
-        assert_eq!(alice.key, bob.key);
-        let name = records.record_of(&alice);
-        let mut stored = json!({
-            "apiVersion": API_VERSION,
-            "kind": "ReleaseRecord",
-            "metadata": {"name": name.name, "namespace": "shop", "uid": "1", "resourceVersion": "1"},
-            "spec": {"digest": Digest::sha256(b"image").to_string(), "entries": {}},
-        });
+        let stored = holding(&records, version, &[used("alice", 1)]).await;
         let seen = serde_json::from_value(stored.clone()).unwrap();
         records.take_in(&seen, true).await;
+        *server.0.lock().unwrap() = stored;
+        (server, records)
+    }
+
+    /// The record as it stands in the cluster with an entry of these uses.
+    async fn holding(records: &ReleaseRecords, version: &str, uses: &[NewEntry]) -> Value {
+        let mut new = uses[0].clone();
+        let marks = uses.iter().flat_map(|used| used.entry.emergency.clone());
+        new.entry.emergency = marks.collect();
+        let name = records.record_of(&new);
+        let signed = records.signed(&name, &new.key, &new.entry, false).await;
+        let entries = json!({&new.key: signed.ok().unwrap()});
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": "ReleaseRecord",
+            "metadata": {"name": name.name, "namespace": "shop", "uid": "1", "resourceVersion": version},
+            "spec": {"digest": Digest::sha256(b"image").to_string(), "entries": entries},
+        })
+    }
+
+    /// Who used emergency changes, as the record in the cluster says.
+    fn requesters(server: &Stored, key: &str) -> Vec<String> {
+        let stored = server.0.lock().unwrap();
+        let marks = stored["spec"]["entries"][key]["emergency"].as_array();
+        let requesters = marks.unwrap().iter().map(|mark| &mark["requester"]);
+        requesters
+            .map(|requester| requester.as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn uses_of_an_emergency_change_that_two_replicas_record_at_once_are_all_kept() {
+        let (server, records) = replica("1").await;
+        let (alice, bob, carol) = (used("alice", 1), used("bob", 2), used("carol", 3));
+        assert_eq!(alice.key, bob.key);
         // Another replica has written since, and the watch has not shown it yet.
-        let signed = records.signed(&name, &alice.key, &alice.entry, false).await;
-        stored["spec"]["entries"][&alice.key] = Value::Object(signed.ok().unwrap());
-        stored["metadata"]["resourceVersion"] = json!("2");
+        let stored = holding(&records, "2", &[carol, alice]).await;
+        *server.0.lock().unwrap() = stored;
+        // The first conflict costs no time.
+        let now = Instant::now();
+        records.put(&bob, now, now + RESERVE).await.unwrap();
+        assert_eq!(requesters(&server, &bob.key), ["carol", "bob", "alice"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_use_is_recorded_where_the_cluster_was_restored_and_shows_an_older_version() {
+        let (server, records) = replica("9").await;
+        let (alice, bob) = (used("alice", 1), used("bob", 2));
+        let stored = holding(&records, "2", &[alice]).await;
         *server.0.lock().unwrap() = stored;
         let deadline = Instant::now() + Duration::from_secs(10);
         records.put(&bob, deadline, deadline).await.unwrap();
-        let stored = server.0.lock().unwrap();
-        let marks = &stored["spec"]["entries"][&alice.key]["emergency"];
-        let requesters: Vec<_> = marks
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|mark| mark["requester"].as_str().unwrap())
-            .collect();
-        assert_eq!(requesters, ["bob", "alice"]);
+        assert_eq!(requesters(&server, &bob.key), ["bob", "alice"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_use_is_joined_with_what_a_record_said_that_this_replica_had_not_seen() {
+        let (server, records) = replica("1").await;
+        let bob = used("bob", 2);
+        records.memory_mut().remove(&records.record_of(&bob));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        records.put(&bob, deadline, deadline).await.unwrap();
+        assert_eq!(requesters(&server, &bob.key), ["bob", "alice"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_use_keeps_the_earlier_ones_where_somebody_deleted_the_record() {
+        let (server, records) = replica("1").await;
+        let bob = used("bob", 2);
+        *server.0.lock().unwrap() = Value::Null;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        records.put(&bob, deadline, deadline).await.unwrap();
+        assert_eq!(requesters(&server, &bob.key), ["bob", "alice"]);
     }
 }

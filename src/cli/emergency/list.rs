@@ -257,9 +257,12 @@ impl UsedEmergency {
         self.outcome = status.outcome.map(ChangeOutcome::id);
         // Release records may tell of a later use.
         let spec = EmergencyChangeRecordSpec {
+            admitted: self.admitted,
             last_admitted: self.last_admitted,
+            review_due: self.review_due,
             ..spec.clone()
         };
+        self.review_due = spec.due(status);
         let state = spec.state(status, spec.review_due);
         if state.is_ended() {
             self.state = state.id();
@@ -567,7 +570,8 @@ mod tests {
             let both = listed(&marks);
             assert!(!both.has_ended(), "the last use was not reviewed");
             assert_eq!(both.incident_state, "unverified");
-            assert_eq!((both.admitted, both.review_due), (at(10), at(110)));
+            // The time of the first review is not that of the second one.
+            assert_eq!((both.admitted, both.review_due), (at(10), at(120)));
             assert_eq!(both.requesters, ["alice", "bob"].map(str::to_owned).into());
             assert_eq!(both.workloads.len(), 1);
         }

@@ -88,6 +88,9 @@ struct State {
     /// When a record was looked for last: its review, and what became of the change.
     searched: BTreeMap<String, Instant>,
     looked: BTreeMap<String, Instant>,
+    /// The record whose use, and the one whose status could not be written last. The next round begins after it.
+    failed_use: Option<String>,
+    failed_status: Option<String>,
 }
 
 /// A record of the cluster that can be read.
@@ -173,8 +176,8 @@ impl Debts {
             return;
         }
         self.restore_deleted().await;
-        self.write_records(&records).await;
-        self.write_statuses(&records, now).await;
+        self.write_records(&records, has_duties).await;
+        self.write_statuses(&records, now, has_duties).await;
         self.collect(&records, now).await;
     }
 

@@ -292,9 +292,10 @@ fn crash(pod: &Value, images: &[String], now: Timestamp) -> Option<String> {
         })
         .filter_map(|it| text(it, "/name"))
         .collect();
-    let created = text(pod, "/metadata/creationTimestamp");
-    let created = created.and_then(|at| at.parse::<Timestamp>().ok());
-    let has_waited = created.is_none_or(|at| now.duration_since(at) >= STARTING);
+    // From when on a node could start it: it may have waited for a place before.
+    let since = text(pod, "/status/startTime").or_else(|| text(pod, "/metadata/creationTimestamp"));
+    let since = since.and_then(|at| at.parse::<Timestamp>().ok());
+    let has_waited = since.is_none_or(|at| now.duration_since(at) >= STARTING);
     let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
     items(pod, lists).find_map(|status| {
         let name = text(status, "/name").filter(|name| own.contains(name))?;
@@ -619,19 +620,20 @@ mod tests {
     #[test]
     fn a_container_or_init_container_that_crashes_or_cannot_be_started_is_a_failure() {
         let image = "registry.example/app@sha256:1";
-        let created: Timestamp = "2026-11-29T03:00:00Z".parse().unwrap();
+        let started: Timestamp = "2026-11-29T03:00:00Z".parse().unwrap();
         for (containers, statuses) in [
             ("containers", "containerStatuses"),
             ("initContainers", "initContainerStatuses"),
         ] {
             let why = |image: &str, reason: &str, after: i64| {
+                let waited = started - SignedDuration::from_mins(5);
                 let pod = json!({
-                    "metadata": {"name": "web-1", "creationTimestamp": created},
+                    "metadata": {"name": "web-1", "creationTimestamp": waited},
                     "spec": {containers: [{"name": "app", "image": image}]},
-                    "status": {statuses: [{"name": "app", "state": {"waiting": {"reason": reason}}}]},
+                    "status": {"startTime": started, statuses: [{"name": "app", "state": {"waiting": {"reason": reason}}}]},
                 });
                 let images = ["registry.example/app@sha256:1".to_owned()];
-                crash(&pod, &images, created + SignedDuration::from_secs(after))
+                crash(&pod, &images, started + SignedDuration::from_secs(after))
             };
             assert!(why(image, "CrashLoopBackOff", 0).is_some());
             assert!(why(image, "InvalidImageName", 0).is_some());

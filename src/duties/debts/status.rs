@@ -34,16 +34,17 @@ pub(super) fn desired(
     findings: &Findings,
     now: Timestamp,
 ) -> Value {
-    let known: EmergencyChangeRecordStatus =
+    let mut status: EmergencyChangeRecordStatus =
         serde_json::from_value(present.clone()).unwrap_or_default();
-    let mut status = known.clone();
-    // 1. A review that was found stays, also when its statement is deleted, until it is used again.
+    // 1. A review that was found stays, also when its statement is deleted. One of an earlier use stays until there is another: it says
+    //    from when on the time for that one counts.
     let counts = |review: &RecordedReview| review.at >= spec.last_admitted;
     let search = findings.search.as_ref();
-    status.review = known.review.filter(counts).or_else(|| {
-        let found = search?.as_ref().ok()?.counted.as_ref();
-        found.map(recorded).filter(counts)
-    });
+    if !status.review.as_ref().is_some_and(counts) {
+        let found = search.and_then(|search| search.as_ref().ok()?.counted.as_ref());
+        let found = found.map(recorded).filter(counts);
+        status.review = found.or(status.review);
+    }
     match search {
         None => {}
         Some(Err(why)) => status.problem = Some(cut(why, MAXIMUM_SENTENCE)),
@@ -195,7 +196,7 @@ fn told(
     };
     let mut message = format!(
         "the review is due on {:.0}, by a person who neither declared the emergency change, agreed to it, wrote the change nor asked for it",
-        spec.review_due
+        spec.due(status)
     );
     for why in &status.refused_reviews {
         message.push_str(&format!("; a review does not count: {why}"));
@@ -282,11 +283,15 @@ mod tests {
         // Used again: the review is not one of that.
         let mut again = spec.clone();
         again.last_admitted = at(55);
-        let open = desired(&again, &closed, &found(50), at(300));
-        assert_eq!(
-            (&open["state"], open.get("review")),
-            (&json!("overdue"), None)
-        );
+        for (now, state) in [(144, "due"), (145, "overdue")] {
+            let open = desired(&again, &closed, &found(50), at(now));
+            assert_eq!(open["state"], state);
+            assert_eq!(condition(&open).0, "False");
+            // That the earlier use was reviewed is not forgotten.
+            assert_eq!(desired(&again, &open, &found(50), at(now)), open);
+            let closed = desired(&again, &open, &found(60), at(300));
+            assert_eq!(closed["state"], "reviewed");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is reported when the state of a record changes: alarms on the gate's Deployment, and Events on the record itself.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
 use serde_json::Value;
@@ -23,7 +24,7 @@ impl Debts {
                 let what = format!(
                     "the review of {} was due on {:.0}: let somebody who had no part in it review it: `{}`",
                     named(spec),
-                    spec.review_due,
+                    spec.due(&status),
                     review_command(spec)
                 );
                 let alarms = &self.metrics.alarms;
@@ -56,13 +57,13 @@ impl Debts {
             (Some(EmergencyState::Open | EmergencyState::Due), _)
                 if before.is_none_or(EmergencyState::is_ended) =>
             {
-                self.tell_use(record);
+                self.tell_use(record, spec.due(&status));
             }
             _ => {}
         }
     }
 
-    fn tell_use(&self, record: &Record) {
+    fn tell_use(&self, record: &Record, due: Timestamp) {
         let spec = &record.spec;
         let people = spec.declared_by.union(&spec.approved_by);
         let people: Vec<_> = people.map(|name| format!("`{name}`")).collect();
@@ -70,7 +71,7 @@ impl Debts {
             "{} was used; {} signed it; the review is due on {:.0}, by somebody who had no part in it: `{}`",
             named(spec),
             people.join(", "),
-            spec.review_due,
+            due,
             review_command(spec)
         );
         let kind = EventType::Warning;

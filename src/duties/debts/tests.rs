@@ -189,7 +189,7 @@ impl Bench {
         self.debts.restore_deleted().await;
         self.debts.take_in(self.server.resources());
         let present = self.debts.present();
-        self.debts.write_statuses(&present, now).await;
+        self.debts.write_statuses(&present, now, &|| true).await;
     }
 
     fn status(&self, field: &str) -> Value {
@@ -507,7 +507,7 @@ async fn a_record_that_cannot_be_written_keeps_no_other_one_from_being_written()
         panic!("{names:?}");
     };
     bench.server.refused.lock().unwrap().insert(first.clone());
-    bench.debts.keep_uses(&[], &entries).await;
+    bench.debts.keep_uses(&[], &entries, &|| true).await;
     assert_eq!(bench.server.get(first), None);
     assert!(bench.server.get(last).is_some());
     assert!(bench.alarms("emergency-not-kept"));
@@ -515,9 +515,34 @@ async fn a_record_that_cannot_be_written_keeps_no_other_one_from_being_written()
     bench.server.refused.lock().unwrap().clear();
     bench.debts.take_in(bench.server.resources());
     let present = bench.debts.present();
-    bench.debts.keep_uses(&present, &entries).await;
+    bench.debts.keep_uses(&present, &entries, &|| true).await;
     assert!(bench.server.get(first).is_some());
     assert_eq!(*bench.server.written.lock().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_three_failures_the_others_have_their_turn_in_the_next_round() {
+    let bench = Bench::new();
+    let entries = [b"1", b"2", b"3", b"4", b"5"].map(|declaration| {
+        let mut entry = super::marks::tests::entry("app", "web", "alice", 12);
+        entry.mark.declaration = Digest::sha256(declaration).to_string();
+        entry
+    });
+    let names: Vec<_> = super::marks::needed(&entries).into_keys().collect();
+    let (refused, others) = names.split_at(3);
+    let refused = refused.iter().cloned();
+    bench.server.refused.lock().unwrap().extend(refused);
+    let are_written = || {
+        let mut others = others.iter();
+        others.all(|name| bench.server.get(name).is_some())
+    };
+    bench.debts.keep_uses(&[], &entries, &|| true).await;
+    assert!(!are_written());
+    bench.debts.keep_uses(&[], &entries, &|| false).await;
+    assert!(!are_written(), "another replica has the duties");
+    bench.debts.keep_uses(&[], &entries, &|| true).await;
+    bench.debts.keep_uses(&[], &entries, &|| true).await;
+    assert!(are_written());
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,35 +21,54 @@ use crate::snapshot::Resource;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The wait after a write that failed.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// After how many failures a round of writes ends: while the API server does not answer, each of them takes its time.
+const FAILURES: usize = 3;
 /// How the gate is named as the writer.
 const MANAGER: &str = "promotion-gate";
 
 impl Debts {
     /// Writes a record for each emergency change that was used, and adds what it was used for since.
-    pub(super) async fn write_records(&self, present: &[Arc<Record>]) {
+    pub(super) async fn write_records(
+        &self,
+        present: &[Arc<Record>],
+        has_duties: &(impl Fn() -> bool + Sync),
+    ) {
         if let Some(entries) = self.records.emergency_entries() {
-            self.keep_uses(present, &entries).await;
+            self.keep_uses(present, &entries, has_duties).await;
         }
     }
 
-    /// Lets records say what these admissions need. One that cannot be written keeps no other one from being written.
-    pub(super) async fn keep_uses(&self, present: &[Arc<Record>], entries: &[EmergencyEntry]) {
-        let mut has_failed = false;
-        for (name, spec) in needed(entries) {
+    /// Lets records say what these admissions need, while this replica has the duties. One that cannot be written keeps no other one from
+    /// being written: after several of them, it is the turn of the others in the next round.
+    pub(super) async fn keep_uses(
+        &self,
+        present: &[Arc<Record>],
+        entries: &[EmergencyEntry],
+        has_duties: &(impl Fn() -> bool + Sync),
+    ) {
+        let last = self.state().failed_use.take();
+        let needed: Vec<_> = needed(entries).into_iter().collect();
+        let needed = beginning_after(needed, |(name, _)| name, last.as_deref());
+        let mut failed = 0;
+        for (name, spec) in needed {
+            if failed == FAILURES || !has_duties() {
+                break;
+            }
             match self.keep_use(present, &name, &spec).await {
                 Ok(false) => {}
                 Ok(true) => tracing::info!(name, "the use of an emergency change is kept"),
                 Err(why) => {
-                    has_failed = true;
+                    failed += 1;
                     let what = format!(
                         "the use of the emergency change `{}` of `{}` cannot be kept yet, so that its review is not asked for: {why}",
                         spec.declaration, spec.environment
                     );
                     self.metrics.alarms.raise("emergency-not-kept", &what);
+                    self.state().failed_use = Some(name);
                 }
             }
         }
-        if has_failed {
+        if failed > 0 {
             sleep(AFTER_FAILURE).await;
         }
     }
@@ -85,11 +104,21 @@ impl Debts {
         }
     }
 
-    /// Writes the status of each record whose status is not what it should be. One that cannot be written keeps no other one from being
-    /// written.
-    pub(super) async fn write_statuses(&self, present: &[Arc<Record>], now: Timestamp) {
-        let mut has_failed = false;
+    /// Writes the status of each record whose status is not what it should be, in the same way.
+    pub(super) async fn write_statuses(
+        &self,
+        present: &[Arc<Record>],
+        now: Timestamp,
+        has_duties: &(impl Fn() -> bool + Sync),
+    ) {
+        let last = self.state().failed_status.take();
+        let present: Vec<_> = present.iter().collect();
+        let present = beginning_after(present, |record| record.name(), last.as_deref());
+        let mut failed = 0;
         for record in present {
+            if failed == FAILURES || !has_duties() {
+                break;
+            }
             let (name, state) = (record.name(), record.state(now));
             let (findings, restored) = {
                 let state = self.state();
@@ -119,13 +148,14 @@ impl Debts {
                 Ok(false) => continue,
                 Err(why) => {
                     tracing::warn!(name, why, "the status of a record cannot be written");
-                    has_failed = true;
+                    failed += 1;
+                    self.state().failed_status = Some(name.to_owned());
                     continue;
                 }
             }
             self.tell(record, &status);
         }
-        if has_failed {
+        if failed > 0 {
             sleep(AFTER_FAILURE).await;
         }
     }
@@ -238,6 +268,13 @@ impl Debts {
             Err(_) => Err("no answer in time".to_owned()),
         }
     }
+}
+
+/// The same in a circle, from the first one on that comes after a name; they are in the order of their names.
+fn beginning_after<T>(mut all: Vec<T>, name: impl Fn(&T) -> &str, last: Option<&str>) -> Vec<T> {
+    let first = last.and_then(|last| all.iter().position(|it| name(it) > last));
+    all.rotate_left(first.unwrap_or_default());
+    all
 }
 
 /// The records that have owed no review for so long that they need not be kept.

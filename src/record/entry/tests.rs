@@ -678,6 +678,29 @@ fn a_later_use_by_the_same_requester_takes_the_place_of_the_earlier_one_and_forg
 }
 
 #[test]
+fn of_more_uses_than_an_entry_holds_the_oldest_one_left_names_the_people_of_the_others() {
+    let mut first = used("sha256:a", "user-0", 0);
+    first.approved_by = ["dan".to_owned()].into();
+    first.incident_opened_by = Some("stranger".to_owned());
+    let mut entry = by_waiver(0, EntryState::Observed, vec![first]);
+    for number in 1..=16 {
+        let mut mark = used("sha256:a", &format!("user-{number}"), number);
+        mark.review_due = mark.admitted;
+        let next = by_waiver(number, EntryState::Pending, vec![mark]);
+        entry = replacing_known(Some(&kept(&entry)), &new(&next));
+    }
+    assert_eq!(entry.emergency.len(), 16);
+    let oldest = entry.emergency.last().unwrap();
+    assert_eq!(oldest.requester.as_deref(), Some("user-1"));
+    assert_eq!(
+        oldest.approved_by,
+        ["cleo", "dan"].map(str::to_owned).into()
+    );
+    assert_eq!(oldest.incident_opened_by.as_deref(), Some("stranger"));
+    assert_eq!(oldest.review_due, Timestamp::UNIX_EPOCH);
+}
+
+#[test]
 fn a_use_for_which_the_tracker_did_not_confirm_the_incident_is_recorded_beside_one_for_which_it_did()
  {
     let confirmed = used("sha256:a", "alice", 1);

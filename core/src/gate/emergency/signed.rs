@@ -389,6 +389,11 @@ impl<'a> SignedWords<'a> {
 
     /// Whether a person is the first who signed a declaration.
     fn has_declared(&self, by: &Person, id: &Digest) -> bool {
+        self.first_declarer(id) == Some(&*by.name)
+    }
+
+    /// The name of the first who signed a declaration.
+    fn first_declarer(&self, id: &Digest) -> Option<&'a str> {
         // Everybody can sign the same text again, so the one who signed it first has declared it.
         let signed = self.accepted().filter(|it| {
             it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
@@ -399,7 +404,7 @@ impl<'a> SignedWords<'a> {
                 Some((verified_times(it)?.0, &*by.name))
             })
             .min();
-        first.is_some_and(|(_, name)| name == &*by.name)
+        first.map(|(_, name)| name)
     }
 
     /// Refuses a declaration if a person who may agree has rejected it or the digest. A rejection stands until the same person says the opposite
@@ -526,21 +531,27 @@ impl<'a> SignedWords<'a> {
         let mut kept: BTreeMap<&Digest, KeptRejection> = BTreeMap::new();
         let judged: LazyCell<Vec<_>, _> = LazyCell::new(|| foremost(self.declarations()));
         let is_complete = self.check.evidence.complete().is_some();
+        // However many closures name a declaration, it is looked at once.
+        let (mut in_force, mut declarers) = (BTreeMap::new(), BTreeMap::new());
         for statement in self.accepted() {
             let Predicate::EmergencyClosure(said) = statement.predicate() else {
                 continue;
             };
             let id = &said.emergency;
-            let by = person(statement.signer(), self.people).ok();
-            let Some(by) = by.filter(|_| judged.contains(id) && self.declared(id).is_ok()) else {
+            let Ok(by) = person(statement.signer(), self.people) else {
                 continue;
             };
-            let is_declarer = || {
-                let is_first = is_complete && self.has_declared(by, id);
-                is_first && !self.votes_of(id).counted.is_empty()
+            let is_in_force = || judged.contains(id) && self.declared(id).is_ok();
+            if !*in_force.entry(id).or_insert_with(is_in_force) {
+                continue;
+            }
+            let declarer = || {
+                let first = self.first_declarer(id).filter(|_| is_complete);
+                first.filter(|_| !self.votes_of(id).counted.is_empty())
             };
+            let declarer = *declarers.entry(id).or_insert_with(declarer);
             // The right of these does not depend on the policy.
-            let namespace = match self.is_governor(by) || is_declarer() {
+            let namespace = match self.is_governor(by) || declarer == Some(&*by.name) {
                 true => None,
                 false if self.is_entitled(by, Some(statement)) => {
                     self.check.promotion.change.workload.namespace.clone()
