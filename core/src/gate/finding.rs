@@ -1,5 +1,6 @@
 //! The answer of a rule about an image or a workload, and why.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::emergency::EmergencyUse;
@@ -118,12 +119,26 @@ pub struct Judgement {
     pub detail: String,
     /// What the deployer can do next.
     pub hint: Option<String>,
-    /// What the deployer should know although the requirement is met; under 120 characters.
+    /// What the deployer should know although the requirement is met; under 120 characters but for what is joined.
     pub warning: Option<Box<str>>,
 }
 
 /// The length of a detail, in characters.
 const MAXIMUM_DETAIL: usize = 1200;
+/// The most warnings that one judgement joins.
+const MAXIMUM_WARNINGS: usize = 4;
+
+/// Several warnings as one: each once, in order, and the number of those that have no room.
+pub(super) fn joined_warnings<'w>(warnings: impl IntoIterator<Item = &'w str>) -> Option<Box<str>> {
+    let warnings: BTreeSet<_> = warnings.into_iter().collect();
+    let shown: Vec<_> = warnings.iter().copied().take(MAXIMUM_WARNINGS).collect();
+    let joined = shown.join("; ");
+    match warnings.len().saturating_sub(shown.len()) {
+        0 if shown.is_empty() => None,
+        0 => Some(joined.into()),
+        more => Some(format!("{joined}; and {more} more warnings").into()),
+    }
+}
 
 impl Judgement {
     /// The requirement is met.
