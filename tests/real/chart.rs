@@ -250,9 +250,9 @@ fn values_of_placement_pull_secrets_peers_and_labels_arrive_where_they_belong() 
     let nothing = "--set=affinity.podAntiAffinity=null";
     for (options, of_node) in [
         (&[][..], &Value::Null),
-        (&[nothing], &Value::Null),
-        (&[&*beside], &of_node),
-        (&[&*beside, nothing], &of_node),
+        (&[nothing][..], &Value::Null),
+        (&[&*beside][..], &of_node),
+        (&[&*beside, nothing][..], &of_node),
     ] {
         let objects = rendered(home, options);
         let deployment = objects

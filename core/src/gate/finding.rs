@@ -226,3 +226,17 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_joined_once_in_order_and_bounded() {
+        let joined = |warnings: &[&str]| joined_warnings(warnings.iter().copied());
+        assert_eq!(joined(&[]), None);
+        assert_eq!(joined(&["b", "a", "b"]).as_deref(), Some("a; b"));
+        let many = joined(&["f", "e", "d", "c", "b", "a"]);
+        assert_eq!(many.as_deref(), Some("a; b; c; d; and 2 more warnings"));
+    }
+}
