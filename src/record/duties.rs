@@ -41,9 +41,9 @@ const FAILURES: usize = 3;
 const AT_ONCE: usize = 16;
 /// How long one write may take.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
-/// How long an unused record is kept at least, in seconds.
-const KEPT: i64 = 30 * DAY;
-const DAY: i64 = 24 * 3600;
+/// How long an unused record is kept at least, in seconds. Its last use is noted once a day.
+pub(super) const KEPT: i64 = 30 * DAY;
+pub(super) const DAY: i64 = 24 * 3600;
 /// How long a record waits for the first of its objects to be seen, in seconds.
 const PENDING: i64 = 600;
 /// How long after the first request everything is adopted, in seconds.

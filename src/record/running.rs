@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use promotion_gate_core::gate::{ChangedObject, Digest, ImageReference, Repository, Workload};
 use serde_json::{Value, json};
 
+use super::duties::{DAY, KEPT};
 use super::names::RecordSubject;
 use super::reading::ReadRecord;
 use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry};
@@ -75,9 +76,11 @@ pub fn running_images(
         let entries = record.into_iter().flat_map(|it| it.entries.values());
         let own: Vec<_> = entries.filter(|it| is_of(it, live)).collect();
         let of_template = own.iter().filter(|it| it.template == template.to_string());
+        let of_template: Vec<&WrittenEntry> = of_template.copied().collect();
         // 2. Admitted, seen and complied, with the template that runs now.
         let (good, refused): (Vec<_>, Vec<_>) = of_template
-            .map(|entry| (entry, refusal(entry, required)))
+            .iter()
+            .map(|entry| (*entry, refusal(entry, required)))
             .partition(|(_, refusal)| refusal.is_none());
         let Some(first) = good.iter().min_by_key(|(entry, _)| entry.observed_at) else {
             let why = refused.into_iter().find_map(|(_, refusal)| refusal);
@@ -98,6 +101,7 @@ pub fn running_images(
             .filter(|(entry, _)| entry.observed_at.is_some_and(is_unbroken));
         let unbroken = unbroken.min_by_key(|(entry, _)| entry.observed_at);
         let since = unbroken.and_then(|(entry, _)| entry.observed_at);
+        let since = since.map(|since| as_far_as_is_kept(since, &of_template, now));
         let (present, _) = unbroken.unwrap_or(first);
         let recorded = || present.digest.as_ref()?.parse().ok();
         let Some(digest) = image.digest().cloned().or_else(recorded) else {
@@ -118,6 +122,26 @@ pub fn running_images(
         }
     }
     Ok(running)
+}
+
+/// The start of a run, as far as records are kept. Before that, the record of another template that ran in between may be gone: the run
+/// counts from the last admission of this template that the records show, or from then on, whichever is earlier.
+fn as_far_as_is_kept(since: Timestamp, of_template: &[&WrittenEntry], now: Timestamp) -> Timestamp {
+    let kept = now.checked_sub(SignedDuration::from_secs(KEPT - DAY));
+    let kept = kept.unwrap_or(now);
+    if since >= kept {
+        return since;
+    }
+    let admitted = of_template.iter().map(|entry| last_known(entry));
+    let last = admitted.max().unwrap_or(kept);
+    last.min(kept)
+}
+
+/// When an entry's object was last admitted or seen, as far as the entry says it.
+fn last_known(entry: &WrittenEntry) -> Timestamp {
+    entry
+        .observed_at
+        .map_or(entry.at, |seen| seen.max(entry.at))
 }
 
 fn is_of(entry: &WrittenEntry, live: RunningWorkload<'_>) -> bool {
@@ -173,10 +197,8 @@ fn was_replaced(
     entries.any(|entry| {
         let waits = now.as_second().saturating_sub(entry.at.as_second()) <= PENDING;
         let may_have_run = entry.state == EntryState::Observed || waits;
-        let last = entry
-            .observed_at
-            .map_or(entry.at, |seen| seen.max(entry.at));
-        is_of(entry, live) && entry.template != template && may_have_run && last > since
+        let is_later = last_known(entry) > since;
+        is_of(entry, live) && entry.template != template && may_have_run && is_later
     })
 }
 
@@ -293,6 +315,14 @@ mod tests {
     }
 
     fn running(records: &[ReadRecord], image: &str) -> Result<Vec<RunningImage>, String> {
+        running_at(records, image, 10_000)
+    }
+
+    fn running_at(
+        records: &[ReadRecord],
+        image: &str,
+        now: i64,
+    ) -> Result<Vec<RunningImage>, String> {
         let images = [image.parse().unwrap()];
         let object = ChangedObject {
             uid: Some("7".to_owned()),
@@ -306,7 +336,7 @@ mod tests {
             stored: &ready(),
             images: &images,
         };
-        running_images(records, live, &["staging".to_owned()].into(), at(10_000))
+        running_images(records, live, &["staging".to_owned()].into(), at(now))
     }
 
     fn ready() -> Value {
@@ -441,6 +471,27 @@ mod tests {
         };
         let since = found(vec![without, again], wednesday).since;
         assert_eq!(since, Some(at(thursday + 10)));
+    }
+
+    #[test]
+    fn a_run_that_began_before_records_are_kept_for_counts_from_the_last_admission_or_from_then() {
+        let again = |day: i64| WrittenEntry {
+            complied: ["staging".to_owned()].into(),
+            ..entry(b"v1", day * DAY)
+        };
+        let since = |own: Vec<WrittenEntry>| {
+            let found = running_at(&[record(&image(), own)], &image(), 100 * DAY);
+            found.unwrap()[0].since
+        };
+        // The record of what ran in between may be gone.
+        let first = entry(b"v1", DAY);
+        let seen = |day: i64| Some(at(day * DAY + 10));
+        assert_eq!(since(vec![first.clone(), again(50)]), seen(50));
+        let kept = Some(at(71 * DAY));
+        assert_eq!(since(vec![first.clone(), again(90)]), kept);
+        assert_eq!(since(vec![again(80), again(90)]), seen(80));
+        // A return under the same policies would have begun the entry anew.
+        assert_eq!(since(vec![first]), seen(1));
     }
 
     #[test]

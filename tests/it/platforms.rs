@@ -1,9 +1,11 @@
 //! An index and its platforms are one image: whose evidence counts for what.
 
 use promotion_gate::sandbox::{SandboxRegistry, attach_bundle, push_image, push_index};
+use promotion_gate_core::attest::UnacceptedReason;
+use promotion_gate_core::attest::unaccepted::TOO_LARGE;
 use promotion_gate_core::gate::{
-    Collected, Digest, Evidence, ImageEvidence, Index, Outcome, PlatformManifest, Policy,
-    Repository, Subject, Unavailability,
+    Collected, Digest, Evidence, EvidenceSource, Finding, ImageEvidence, Index, Outcome,
+    PlatformManifest, Policy, Repository, Subject, UnacceptedEvidence, Unavailability,
 };
 use serde_json::{Value, json};
 
@@ -325,16 +327,35 @@ fn said_of_index(
     on_index: &[Attached],
     on_platform: &Attached,
 ) -> (String, String) {
+    let finding = finding_of_index(requirement, on_index, on_platform, &[]);
+    (finding.outcome.id().to_owned(), finding.reason.to_owned())
+}
+
+/// The finding for such an index. Pieces that are too large to be read are attached to the images of these names, `index` or `platform`.
+fn finding_of_index(
+    requirement: &Value,
+    on_index: &[Attached],
+    on_platform: &Attached,
+    too_large: &[&str],
+) -> Finding {
     let [index, platform] = ["index", "platform"].map(|name| Subject {
         repository: Repository::named("registry.example/app"),
         digest: Digest::sha256(name.as_bytes()),
     });
     let mut evidence = Evidence::default();
-    for (subject, attached) in [
-        (&index, on_index),
-        (&platform, std::slice::from_ref(on_platform)),
+    for (name, subject, attached) in [
+        ("index", &index, on_index),
+        ("platform", &platform, std::slice::from_ref(on_platform)),
     ] {
         let mut about = ImageEvidence::default();
+        let large = too_large.iter().filter(|it| **it == name);
+        about
+            .unaccepted
+            .extend(large.map(|name| UnacceptedEvidence {
+                source: EvidenceSource(format!("bundle of the {name}")),
+                form: promotion_gate_core::gate::Form::Either,
+                why: UnacceptedReason::new(TOO_LARGE, "more than 16 MiB"),
+            }));
         for one in attached {
             FACTS.add(&mut about, &subject.digest, one);
         }
@@ -355,8 +376,42 @@ fn said_of_index(
     }));
     let image = format!("registry.example/app@{}", index.digest);
     let verdict = judge(&promotion(&[image]), &evidence, &snapshot(vec![policy]));
-    let finding = &verdict.policies()[0].findings()[0];
-    (finding.outcome.id().to_owned(), finding.reason.to_owned())
+    verdict.policies()[0].findings()[0].clone()
+}
+
+#[test]
+fn what_is_too_large_on_an_index_and_on_its_platforms_is_warned_of() {
+    let signer = keyless("release@example.com");
+    let scans = json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": signer}});
+    let of = |name: &str| {
+        format!(
+            "what is too large to be read does not count: bundle of the {name}: more than 16 MiB"
+        )
+    };
+    for (large, expected) in [
+        (&[][..], None),
+        (&["index"][..], Some(of("index"))),
+        (&["platform"][..], Some(of("platform"))),
+        (
+            &["index", "platform"][..],
+            Some(format!("{}; {}", of("platform"), of("index"))),
+        ),
+    ] {
+        let found = finding_of_index(&scans, &[], &scan("release", true), large);
+        assert_eq!(found.outcome, Outcome::Pass, "{}", found.detail);
+        assert_eq!(found.warning.as_deref(), expected.as_deref());
+    }
+}
+
+#[test]
+fn the_next_step_stays_beside_a_piece_that_is_too_large() {
+    let signer = keyless("release@example.com");
+    let scans = json!({"vulnerabilities": {"maximumSeverity": "Medium", "signedBy": signer}});
+    let found = finding_of_index(&scans, &[], &scan("stranger", true), &["platform"]);
+    assert_eq!(found.outcome, Outcome::Undecided, "{}", found.detail);
+    let hint = found.hint.unwrap();
+    assert!(hint.starts_with("accepted signer: "), "{hint}");
+    assert!(hint.contains("; `promotion-gate evidence "), "{hint}");
 }
 
 #[test]

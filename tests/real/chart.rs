@@ -244,8 +244,16 @@ fn values_of_placement_pull_secrets_peers_and_labels_arrive_where_they_belong() 
     assert_eq!(objects.iter().filter(is_dashboard).count(), 1);
 
     // Where nothing else is said, the Pods are spread over nodes, also beside a node affinity.
-    let beside = "--set=affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=null";
-    for options in [&[][..], &[beside]] {
+    let preferred = json!([{"weight": 1, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}]);
+    let of_node = json!({"preferredDuringSchedulingIgnoredDuringExecution": preferred});
+    let beside = format!("--set-json=affinity.nodeAffinity={of_node}");
+    let nothing = "--set=affinity.podAntiAffinity=null";
+    for (options, of_node) in [
+        (&[][..], &Value::Null),
+        (&[nothing][..], &Value::Null),
+        (&[&*beside][..], &of_node),
+        (&[&*beside, nothing][..], &of_node),
+    ] {
         let objects = rendered(home, options);
         let deployment = objects
             .iter()
@@ -256,14 +264,15 @@ fn values_of_placement_pull_secrets_peers_and_labels_arrive_where_they_belong() 
             "/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm";
         let key = &affinity.pointer(terms).unwrap()["topologyKey"];
         assert_eq!(key, "kubernetes.io/hostname");
+        assert_eq!(&affinity["nodeAffinity"], of_node);
     }
 }
 
-/// Without the authority, the webhook configuration would stay empty beside replicas that are ready.
+/// A kubelet updates no volume that lacks a required key, and starts no Pod with it: a lost authority may only raise an alarm.
 #[test]
-fn pods_wait_for_a_secret_of_files_with_the_authority_where_the_gate_writes_the_webhooks() {
+fn pods_of_files_wait_for_the_certificate_and_the_key_and_not_for_the_authority() {
     let folder = TempDir::new().unwrap();
-    let items = |options: &str| {
+    let volume = |options: &str| {
         let objects = rendered(folder.path(), &["--set", options]);
         let deployment = objects
             .iter()
@@ -271,17 +280,18 @@ fn pods_wait_for_a_secret_of_files_with_the_authority_where_the_gate_writes_the_
             .unwrap();
         let volumes = &deployment["spec"]["template"]["spec"]["volumes"];
         let mut volumes = volumes.as_array().unwrap().iter();
-        let secret = &volumes.find(|it| it["name"] == "tls").unwrap()["secret"];
-        assert_eq!(secret["secretName"], "own-tls");
-        let items = secret["items"].as_array().into_iter().flatten();
-        items
-            .map(|it| it["key"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        volumes.find(|it| it["name"] == "tls").unwrap().clone()
     };
     let files = "certificates.mode=files,certificates.secretName=own-tls";
-    assert_eq!(items(files), ["tls.crt", "tls.key", "ca.crt"]);
+    let item = |key: &str| json!({"key": key, "path": key});
+    let required =
+        json!({"secret": {"name": "own-tls", "items": [item("tls.crt"), item("tls.key")]}});
+    let optional =
+        json!({"secret": {"name": "own-tls", "optional": true, "items": [item("ca.crt")]}});
+    let sources = json!([required, optional]);
+    assert_eq!(volume(files)["projected"]["sources"], sources);
     let by_hand = format!("{files},webhook.create=false");
-    assert_eq!(items(&by_hand), Vec::<String>::new());
+    assert_eq!(volume(&by_hand)["secret"]["secretName"], "own-tls");
 }
 
 /// Whoever has taken over cert-manager's account may at most replace the CA, and elsewhere than with `certManager` not even that.

@@ -1,5 +1,6 @@
 //! The answer of a rule about an image or a workload, and why.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::emergency::EmergencyUse;
@@ -118,12 +119,26 @@ pub struct Judgement {
     pub detail: String,
     /// What the deployer can do next.
     pub hint: Option<String>,
-    /// What the deployer should know although the requirement is met; under 120 characters.
+    /// What the deployer should know although the requirement is met; under 120 characters but for what is joined.
     pub warning: Option<Box<str>>,
 }
 
 /// The length of a detail, in characters.
 const MAXIMUM_DETAIL: usize = 1200;
+/// The most warnings that one judgement joins.
+const MAXIMUM_WARNINGS: usize = 4;
+
+/// Several warnings as one: each once, in order, and the number of those that have no room.
+pub(super) fn joined_warnings<'w>(warnings: impl IntoIterator<Item = &'w str>) -> Option<Box<str>> {
+    let warnings: BTreeSet<_> = warnings.into_iter().collect();
+    let shown: Vec<_> = warnings.iter().copied().take(MAXIMUM_WARNINGS).collect();
+    let joined = shown.join("; ");
+    match warnings.len().saturating_sub(shown.len()) {
+        0 if shown.is_empty() => None,
+        0 => Some(joined.into()),
+        more => Some(format!("{joined}; and {more} more warnings").into()),
+    }
+}
 
 impl Judgement {
     /// The requirement is met.
@@ -209,5 +224,19 @@ impl Outcome {
             Outcome::Pass => "pass",
             Outcome::Skip => "skip",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_joined_once_in_order_and_bounded() {
+        let joined = |warnings: &[&str]| joined_warnings(warnings.iter().copied());
+        assert_eq!(joined(&[]), None);
+        assert_eq!(joined(&["b", "a", "b"]).as_deref(), Some("a; b"));
+        let many = joined(&["f", "e", "d", "c", "b", "a"]);
+        assert_eq!(many.as_deref(), Some("a; b; c; d; and 2 more warnings"));
     }
 }

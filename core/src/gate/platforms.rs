@@ -1,7 +1,7 @@
 //! Whether the evidence of an index's platforms replaces the evidence of the index.
 
 use super::evidence::{Collected, Evidence, Subject, Unavailability};
-use super::finding::{Judgement, Outcome};
+use super::finding::{Judgement, Outcome, joined_warnings};
 use super::platform::{Index, PlatformManifest};
 use super::policy::Policy;
 use super::rules::EVIDENCE_UNAVAILABLE;
@@ -107,16 +107,18 @@ fn check_platforms(
         .iter()
         .filter(|manifest| policy.matches_platform(manifest))
         .collect();
-    let worst = matched
+    let judged: Vec<_> = matched
         .iter()
         .map(|manifest| (check(manifest), manifest))
-        .min_by_key(|(judgement, manifest)| {
-            (
-                judgement.outcome,
-                judgement.detail.clone(),
-                manifest.to_string(),
-            )
-        });
+        .collect();
+    let warnings = joined_warnings(judged.iter().filter_map(|(it, _)| it.warning.as_deref()));
+    let worst = judged.into_iter().min_by_key(|(judgement, manifest)| {
+        (
+            judgement.outcome,
+            judgement.detail.clone(),
+            manifest.to_string(),
+        )
+    });
     match worst {
         None => Judgement::fail(
             NO_SUCH_PLATFORM,
@@ -124,6 +126,7 @@ fn check_platforms(
         ),
         Some((judgement, _)) if !judgement.outcome.denies() => Judgement {
             detail: format!("each of {} platforms: {}", matched.len(), judgement.detail),
+            warning: warnings,
             ..judgement
         },
         Some((judgement, manifest)) => Judgement {

@@ -99,7 +99,7 @@ fn unanswered(
     now: Timestamp,
 ) -> Vec<String> {
     let mut why = Vec::new();
-    if bundle(entry) != bundle(main) {
+    if !trusts_all_of(entry, main) {
         let of_entry = verifies_until(entry, now).err();
         let of_main = verifies_until(main, now);
         let another = || format!("another `caBundle` than that of `{}`", main.name);
@@ -114,6 +114,18 @@ fn unanswered(
         why.push(format!("{id}: `timeoutSeconds: {seconds}`"));
     }
     why
+}
+
+/// Whether the `caBundle` of an entry has every authority of another one's.
+fn trusts_all_of(entry: &ValidatingWebhook, other: &ValidatingWebhook) -> bool {
+    let authorities = |of: &ValidatingWebhook| {
+        let read = authorities_of(of)?.into_iter();
+        Some(read.map(|it| it.to_vec()).collect::<BTreeSet<_>>())
+    };
+    bundle(entry) == bundle(other)
+        || authorities(entry)
+            .zip(authorities(other))
+            .is_some_and(|(own, wanted)| !wanted.is_empty() && own.is_superset(&wanted))
 }
 
 /// The namespaces of a printed entry that the entry for all others leaves out and no other entry names.
@@ -323,8 +335,7 @@ fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorRep
 
 /// When the last authority of an entry's `caBundle` expires, in seconds since 1970; or why the API server verifies nobody by it.
 fn verifies_until(entry: &ValidatingWebhook, now: Timestamp) -> Result<i64, String> {
-    let read = CertificateDer::pem_slice_iter(bundle(entry)).collect::<Result<Vec<_>, _>>();
-    let ends = read.ok().and_then(|read| {
+    let ends = authorities_of(entry).and_then(|read| {
         let ends = read.iter().map(|certificate| {
             let read = x509_cert::Certificate::from_der(certificate).ok()?;
             let end = read.tbs_certificate.validity.not_after;
@@ -344,6 +355,12 @@ fn verifies_until(entry: &ValidatingWebhook, now: Timestamp) -> Result<i64, Stri
             "the `caBundle` of `{name}` cannot be read as certificates"
         )),
     }
+}
+
+/// The certificates of an entry's `caBundle`; `None` if they cannot be read.
+fn authorities_of(entry: &ValidatingWebhook) -> Option<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_slice_iter(bundle(entry));
+    read.collect::<Result<Vec<_>, _>>().ok()
 }
 
 fn bundle(entry: &ValidatingWebhook) -> &[u8] {
@@ -467,6 +484,28 @@ mod tests {
         for bundle in [other, &json!(""), &json!("bm90IHBlbQ=="), &Value::Null] {
             let found = found(|it| it["webhooks"][1]["clientConfig"]["caBundle"] = bundle.clone());
             assert_eq!(found, ["webhook-infrastructure-missing"], "{bundle}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_with_the_same_authorities_in_another_text_or_with_more_is_no_hole() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let pem = |of: &Value| {
+            let bundle = of["webhooks"][1]["clientConfig"]["caBundle"].as_str();
+            String::from_utf8(STANDARD.decode(bundle.unwrap()).unwrap()).unwrap()
+        };
+        let expected = printed();
+        let (own, other) = (pem(&expected), pem(&printed()));
+        for (text, ids) in [
+            (format!("# comment\n{}\n", own.trim_end()), vec![]),
+            (format!("{other}{own}"), vec![]),
+            (other, vec!["webhook-infrastructure-missing"]),
+        ] {
+            let found = found_of(&expected, |it| {
+                it["webhooks"][1]["clientConfig"]["caBundle"] = json!(STANDARD.encode(&text));
+            });
+            assert_eq!(found, ids, "{text}");
         }
     }
 

@@ -95,6 +95,48 @@ impl<'de, T: ReadFields> Deserialize<'de> for Known<T> {
     }
 }
 
+/// The same for a value that counts only if it is an object; what is none is ignored.
+#[derive(Default)]
+pub(super) struct IfObject<T>(pub(super) Option<T>);
+
+impl<'de, T: ReadFields> Deserialize<'de> for IfObject<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<IfObject<T>, D::Error> {
+        struct AnyForm<T>(PhantomData<T>);
+        impl<'de, T: ReadFields> Visitor<'de> for AnyForm<T> {
+            type Value = Option<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Option<T>, A::Error> {
+                read_entries(&mut entries).map(Some)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<T>, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(None)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+            fn visit_unit<E>(self) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
+                Ok(None)
+            }
+        }
+        from.deserialize_any(AnyForm(PhantomData)).map(IfObject)
+    }
+}
+
 struct Entries<T>(PhantomData<T>);
 
 impl<'de, T: ReadFields> Visitor<'de> for Entries<T> {

@@ -12,6 +12,16 @@ pub fn is_package_url(text: &str) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
 }
 
+/// Whether a text is the package URL of something else than an image.
+pub(super) fn is_url_of_software(text: &str) -> bool {
+    let of_image = |kind: &str| {
+        ["oci", "docker"]
+            .iter()
+            .any(|it| kind.eq_ignore_ascii_case(it))
+    };
+    Parts::of(text).is_some_and(|parts| !of_image(parts.kind))
+}
+
 /// A package URL, with its parts decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageUrl {

@@ -10,7 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use super::fields::{
     self, Gather, Gathered, Known, List, ReadFields, Text, known_fields, too_many,
 };
-use super::purl::is_package_url;
+use super::purl::{is_package_url, is_url_of_software};
 use crate::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason, bounded,
 };
@@ -81,7 +81,7 @@ pub struct SoftwareBill {
     /// The package URL of each package, or its name and version; and the package URL of what the document is about, if it has one.
     pub packages: Box<[Box<str>]>,
     /// Whether it lists no package, besides what it is about: the component of CycloneDX's `metadata`, or the only package of an SPDX
-    /// document, if the document describes it.
+    /// document, if the document describes it and the package has no package URL of something else than an image.
     pub is_empty: bool,
 }
 
@@ -204,9 +204,11 @@ trait AddPackages {
 /// The packages of a list.
 struct Packages<T> {
     names: Vec<Box<str>>,
-    /// The number of those with a name, and the id of the first of them.
+    /// The number of those with a name.
     count: usize,
+    /// The id of the first of them, and whether it has a package URL of something else than an image.
     first: Box<str>,
+    first_is_software: bool,
     of: std::marker::PhantomData<T>,
 }
 
@@ -223,6 +225,7 @@ impl<T> Default for Packages<T> {
             names: Vec::new(),
             count: 0,
             first: Box::default(),
+            first_is_software: false,
             of: std::marker::PhantomData,
         }
     }
@@ -230,11 +233,11 @@ impl<T> Default for Packages<T> {
 
 impl<T> Packages<T> {
     /// The packages of a document that describes these elements. Several packages are never only what it is about: some programs
-    /// describe each package, and an image is one.
+    /// describe each package, and an image is one. Nor is one with a package URL of something else than an image.
     fn besides(self, described: &Described) -> ListedPackages {
         let is_empty = match self.count {
             0 => true,
-            1 => described.includes(&self.first),
+            1 => described.includes(&self.first) && !self.first_is_software,
             _ => false,
         };
         ListedPackages {
@@ -254,6 +257,8 @@ impl<T: ReadFields + AddPackages> Gather for Packages<T> {
             self.count += 1;
             if self.count == 1 {
                 self.first = id;
+                let mut own = self.names.iter().skip(before);
+                self.first_is_software = own.any(|it| is_url_of_software(it));
             }
         }
         match self.names.len() > MAXIMUM_PACKAGES {
@@ -380,6 +385,18 @@ impl<'de> Deserialize<'de> for Described {
                 Ok(Described::default())
             }
             fn visit_unit<E>(self) -> Result<Described, E> {
+                Ok(Described::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Described, E> {
+                Ok(Described::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Described, E> {
+                Ok(Described::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Described, E> {
+                Ok(Described::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Described, E> {
                 Ok(Described::default())
             }
         }
@@ -652,6 +669,9 @@ mod tests {
             ),
             (json!({"documentDescribes": null}), false),
             (json!({"documentDescribes": [{"SPDXRef-root": 1}]}), false),
+            (json!({"documentDescribes": [1, -1, 1.5, true]}), false),
+            (json!({"documentDescribes": [1, "SPDXRef-root"]}), true),
+            (json!({"documentDescribes": 5}), false),
             (json!({}), false),
         ] {
             let bill = of(json!([root]), &about);
@@ -667,6 +687,20 @@ mod tests {
         // Some programs describe each package.
         let both = json!({"documentDescribes": ["SPDXRef-root", "SPDXRef-1"]});
         assert!(!of(json!([root, other]), &both).is_empty);
+        // An image of one package, by a program that describes each package.
+        let with = |url: &str| {
+            let reference = json!({"referenceType": "purl", "referenceLocator": url});
+            json!({"SPDXID": "SPDXRef-root", "name": "app", "externalRefs": [reference]})
+        };
+        for (url, is_empty) in [
+            ("pkg:golang/example.com/app@v1.0.0", false),
+            ("pkg:OCI/app@1", true),
+            ("pkg:docker/app@1", true),
+            ("pkg:app", true),
+        ] {
+            let bill = of(json!([with(url)]), &described);
+            assert_eq!(bill.is_empty, is_empty, "{url}");
+        }
         // A package without an id is not described.
         let nothing = json!({"documentDescribes": [""]});
         assert!(!of(json!([{"name": "musl"}]), &nothing).is_empty);
@@ -698,6 +732,7 @@ mod tests {
             (vec![short, bill(json!(["_:2"]))], true),
             (vec![root.clone(), related("describes")], true),
             (vec![root.clone(), related("contains")], false),
+            (vec![root.clone(), bill(json!(5))], false),
             (
                 vec![other.clone(), bill(json!(["https://a.example/1"]))],
                 false,

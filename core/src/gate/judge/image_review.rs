@@ -227,9 +227,11 @@ impl<'a> ImageUnderReview<'a> {
                     && on_image.outcome.denies()
                     && self.can_be_replaced(index, on_evidence.effect, rule) =>
             {
-                instead_of_index(entry.policy, self.evidence, index, on_image, |platform| {
-                    self.check(entry, rule, Some(platform))
-                })
+                let requirement = &entry.named.requirement;
+                let check = |platform: &Subject| self.check(entry, rule, Some(platform));
+                let judgement =
+                    instead_of_index(entry.policy, self.evidence, index, on_image, check);
+                requirement.warning_of_index(judgement, &self.input(entry, Some(index)))
             }
             _ => on_image,
         }

@@ -213,7 +213,8 @@ pub(super) fn unless_partial(failed: Judgement, check: &ImageCheck<'_>) -> Judge
 }
 
 /// Makes a denial undecided if a piece is attached that may be what is missing and that is too large to be read: what others attach
-/// beside it does not make it known. `unaccepted` is the reason of the rule for what is not accepted.
+/// beside it does not make it known. `unaccepted` is the reason of the rule for what is not accepted; the next step of another denial
+/// stays.
 pub(super) fn unless_too_large(
     failed: Judgement,
     unaccepted: Reason,
@@ -223,11 +224,14 @@ pub(super) fn unless_too_large(
     let Some(large) = evidence.too_large_as(Form::Statement) else {
         return failed;
     };
-    let detail = match failed.reason == unaccepted {
-        true => large,
-        false => format!("{}; and {large}", failed.detail),
-    };
-    Judgement::undecided(unaccepted, detail).hint(check.look())
+    if failed.reason == unaccepted {
+        return Judgement::undecided(unaccepted, large).hint(check.look());
+    }
+    let detail = format!("{}; and {large}", failed.detail);
+    // What helps against the denial helps still: the piece may be anything.
+    let hints = failed.hint.into_iter().chain([check.look()]);
+    let hints: Vec<_> = hints.collect();
+    Judgement::undecided(unaccepted, detail).hint(hints.join("; "))
 }
 
 /// A rollback, as findings name it.
@@ -358,6 +362,21 @@ impl Requirement {
                 EVIDENCE_PARTIAL,
                 format!("some of the attached evidence could not be read: {first}"),
             ),
+        }
+    }
+
+    /// A pass by the platforms of an index, with a warning if something that is attached to the index itself (`check`) could refute it
+    /// and is too large to be read.
+    pub(in crate::gate) fn warning_of_index(
+        &self,
+        judgement: Judgement,
+        check: &ImageCheck<'_>,
+    ) -> Judgement {
+        match self.effect() {
+            Effect::CanHurt if judgement.outcome == Outcome::Pass => {
+                naming_what_is_too_large(judgement, check)
+            }
+            _ => judgement,
         }
     }
 }

@@ -90,7 +90,7 @@ reasons! {
         "The image carries an SBOM, but the policy does not accept its format.",
         "Write the SBOM in an accepted format.";
     SBOM_EMPTY = "sbom-empty",
-        "The SBOM does not list a package.",
+        "The SBOM does not list a package besides what it describes.",
         "Check that the tool supports the image. If the image has no packages, ask for `acceptEmpty: true` in the policy.";
     PACKAGE_DENIED = "package-denied",
         "The image contains a package that the policy denies.",
@@ -305,7 +305,7 @@ impl Sbom {
             return Ok(Judgement::pass(SBOM_PRESENT, detail));
         }
         if accepted.count() > 0 {
-            let detail = "the SBOM does not list a package".to_owned();
+            let detail = "the SBOM does not list a package besides what it describes".to_owned();
             return Err(Judgement::fail(SBOM_EMPTY, detail)
                 .hint("check that the tool that wrote it supports the image"));
         }

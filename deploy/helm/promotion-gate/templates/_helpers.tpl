@@ -36,7 +36,7 @@ Different nodes, if there are enough. Not by a second constraint of the spread: 
 all replicas on one of them.
 */}}
 {{- define "promotion-gate.affinity" -}}
-{{- if hasKey .Values.affinity "podAntiAffinity" }}
+{{- if .Values.affinity.podAntiAffinity }}
 {{- toYaml .Values.affinity }}
 {{- else }}
 {{- $selector := dict "matchLabels" (dict "app.kubernetes.io/name" "promotion-gate") }}

@@ -11,8 +11,8 @@ use super::severity::VulnerabilitySeverity;
 use super::trivy::{TrivyMetadata, TrivyResults};
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, Given, Instant, Known, List, ReadFields, Text, gather, known_fields,
-    read_entries, too_many,
+    Gather, Gathered, Given, IfObject, Instant, Known, List, ReadFields, Text, gather,
+    known_fields, read_entries, too_many,
 };
 use crate::gate::Digest;
 
@@ -117,11 +117,11 @@ impl<'de> Deserialize<'de> for ImageDigest {
 }
 
 /// An item of in-toto's list: a vulnerability, or an object that has it as its `vulnerability`. The specification of version 0.1 has the
-/// second form in its list of fields, and the first in its example.
+/// second form in its list of fields, and the first in its example. A `vulnerability` that is no object has no meaning.
 #[derive(Default)]
 struct ListedItem {
     own: ListedVulnerability,
-    nested: Option<Known<ListedVulnerability>>,
+    nested: IfObject<ListedVulnerability>,
 }
 
 impl ReadFields for ListedItem {
@@ -142,9 +142,9 @@ impl ReadFields for ListedItem {
 
 impl IntoFinding for ListedItem {
     fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
-        match self.nested {
+        match self.nested.0 {
             None => self.own.into_finding(),
-            Some(Known(nested)) if self.own.is_empty() => nested.into_finding(),
+            Some(nested) if self.own.is_empty() => nested.into_finding(),
             Some(_) => Err("a vulnerability has `id` or `severity` beside `vulnerability`"),
         }
     }

@@ -157,7 +157,20 @@ fn a_list_of_in_toto_is_read_in_both_forms_of_version_0_1() {
     };
     let flat = json!({"id": "CVE-2", "severity": rated("high"), "annotations": []});
     for kind in IN_TOTO {
-        for item in [flat.clone(), json!({ "vulnerability": flat })] {
+        let beside = |value: Value| {
+            let mut item = flat.clone();
+            item["vulnerability"] = value;
+            item
+        };
+        for item in [
+            flat.clone(),
+            json!({ "vulnerability": flat }),
+            beside(json!("a text")),
+            beside(json!([{"id": "CVE-3"}])),
+            beside(json!(1)),
+            beside(json!(true)),
+            beside(Value::Null),
+        ] {
             let scan = of(kind, &item).unwrap();
             let [_, finding] = &*scan.findings else {
                 panic!("{:?}", scan.findings);
@@ -170,7 +183,7 @@ fn a_list_of_in_toto_is_read_in_both_forms_of_version_0_1() {
             (json!({}), "`id`"),
             (json!({"vulnerability": {}}), "`id`"),
             (json!({"vulnerability": null}), "`id`"),
-            (json!({"vulnerability": "CVE-2"}), "an object"),
+            (json!({"vulnerability": "CVE-2"}), "`id`"),
             (json!({"Vulnerability": {"id": "CVE-2"}}), "another case"),
             (json!({"vulnerability": {"ID": "CVE-2"}}), "another case"),
             (
