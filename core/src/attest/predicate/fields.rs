@@ -242,7 +242,9 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
 
 /// The text on one line.
 fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
+    // Nearly every text is of printable ASCII characters, which is seen at once.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    match !is_plain && text.contains(char::is_control) {
         true => Cow::Owned(text.replace(char::is_control, "\u{fffd}")),
         false => Cow::Borrowed(text),
     }
