@@ -31,6 +31,10 @@ const KIND: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
 /// About 10 MB.
 const FINDINGS: usize = 3300;
 
+/// The one of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn vulnerability(n: usize) -> Value {
     let layer = format!("sha256:{n:064x}");
     let cve = format!("CVE-2026-{n}");
