@@ -32,7 +32,7 @@ pub fn scenarios() -> Vec<Scenario> {
         (scenario(21, DRAINED, |it| drained(it, 12)), false),
         (scenario(21, DRAINED, |it| drained(it, 200)), true),
         (scenario(22, UPGRADED, upgraded), true),
-        (scenario(23, RENEWED, |it| replaced(it, FEW)), true),
+        (scenario(23, RENEWED, |it| replaced(it, FEW)), false),
         (scenario(23, RENEWED, renewed), true),
         (
             scenario(
