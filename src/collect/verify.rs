@@ -194,31 +194,9 @@ impl Piece<'_> {
             return Ok(signer);
         }
         let cost = keys.count().div_ceil(KEYS_OF_ONE_VERIFICATION);
-        // Where all keys cost more, those that the evidence names are tried first.
-        if cost > 1
-            && let Some(signer) = self.named_signer().await?
-        {
-            let known = &self.reader.registry.caches.signers;
-            known.insert(key, Some(signer.clone())).await;
-            return Ok(Some(signer));
-        }
         let bytes = self.charged_bytes(length(cost)).await?;
         let signer = signer(self.reader, key, self.layer, bytes, cost);
         self.in_time(signer).await
-    }
-
-    /// Which of the keys that the evidence names made the signature.
-    async fn named_signer(&mut self) -> Result<Option<KeyFingerprint>, Option<Unread>> {
-        let bytes = self.charged_bytes(1).await?;
-        let (layer, keys) = (self.layer.clone(), Arc::clone(&self.reader.keys));
-        let (size, subject) = (bytes.len(), self.key.subject.clone());
-        let find = move || {
-            let material = material(&layer, &bytes);
-            keys.named_signer(&material, &subject, KEYS_OF_ONE_VERIFICATION)
-        };
-        let host = self.reader.at.repository.registry();
-        let found = self.reader.registry.work.turn(host, size, find);
-        self.in_time(found).await
     }
 
     /// The bytes, fetched once. The budget pays for the fetch and for verifications of all bytes.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ReleaseRecords;
 use super::background::Job;
 use super::counted::CountedUnderLease;
-use super::entry::{KeptRecord, NewEntry};
+use super::entry::{KeptEntry, KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
 use super::live::{LiveObject, live_objects, matches_namespace, shown, startable, unrecorded};
 use super::memory::{Memory, RecordName};
@@ -444,10 +444,15 @@ impl ReleaseRecords {
             .iter()
             .partition(|(key, _)| known.contains_key(*key));
         // The new entry of the same key may not name the uses of emergency changes that the old one does.
-        for (_, kept) in again.into_iter().filter(|(_, kept)| kept.has_emergency) {
-            let old = kept.parsed().map(|written| {
+        for (key, kept) in again.into_iter().filter(|(_, kept)| kept.has_emergency) {
+            let present = known.get(key).and_then(KeptEntry::parsed);
+            let old = kept.parsed().zip(present).map(|(old, present)| {
                 let namespace = Some(name.namespace.clone());
-                NewEntry::new(record.subject.clone(), namespace, written)
+                let joined = WrittenEntry {
+                    emergency: old.emergency,
+                    ..present
+                };
+                NewEntry::new(record.subject.clone(), namespace, joined)
             });
             if let Some(old) = old {
                 self.later(Job::Write(Box::new(old)));

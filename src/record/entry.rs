@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use promotion_gate_core::gate::{
     ChangeKind, Decision, Digest, Injected, Outcome, Policy, PolicyVerdict, Promotion, RecordEntry,
-    Snapshot, Verdict, Workload, proven_source,
+    Snapshot, Verdict, proven_source,
 };
 use serde_json::{Map, Value};
 
@@ -401,57 +401,6 @@ pub(super) fn replacing_known(known: Option<&KeptEntry>, new: &NewEntry) -> Writ
         }
     }
     entry
-}
-
-/// An entry that an admission under another key changes.
-pub(super) struct Returned {
-    pub(super) key: String,
-    pub(super) known: KeptEntry,
-    /// What to write in its place.
-    pub(super) entry: WrittenEntry,
-}
-
-/// The other entries of a template to which a workload returns from another one, which were seen before: they run from now on. Without
-/// that, the earliest of them would count as the start of an unbroken run when the record of the other template is gone, or where a
-/// return was admitted that others refused.
-pub(super) fn returned(entries: &BTreeMap<String, KeptEntry>, new: &NewEntry) -> Vec<Returned> {
-    if !new.leaves_another {
-        return Vec::new();
-    }
-    let NewEntry {
-        entry: new, key, ..
-    } = new;
-    let others = entries.iter().filter(|(other, kept)| {
-        let of_template = kept.entry.template.to_string() == new.template;
-        *other != key && kept.entry.observed && of_template && is_of(&kept.entry, &new.workload)
-    });
-    let others = others.filter_map(|(key, known)| {
-        let written = known.parsed()?;
-        let is_earlier = written.observed_at.is_some_and(|seen| seen < new.at);
-        is_earlier.then(|| Returned {
-            key: key.clone(),
-            known: known.clone(),
-            entry: WrittenEntry {
-                observed_at: Some(new.at),
-                ..written
-            },
-        })
-    });
-    others.collect()
-}
-
-/// Whether an entry is of an object, or was written before the object had a UID.
-fn is_of(entry: &RecordEntry, object: &WrittenWorkload) -> bool {
-    let Workload {
-        group,
-        version: _,
-        kind,
-        namespace,
-        name,
-    } = &entry.workload;
-    let is_named = (group, kind, namespace, name)
-        == (&object.group, &object.kind, &object.namespace, &object.name);
-    is_named && (entry.uid.is_none() || entry.uid == object.uid)
 }
 
 /// The keys of entries to drop from a record that holds too many: first those of objects that are gone, then those that were not

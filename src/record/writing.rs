@@ -16,8 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::ReleaseRecords;
 use super::background::Job;
 use super::entry::{
-    KeptEntry, KeptRecord, MAXIMUM_ENTRIES, NewEntry, Returned, entries, is_known, replacing_known,
-    returned,
+    KeptEntry, KeptRecord, MAXIMUM_ENTRIES, NewEntry, entries, is_known, replacing_known,
 };
 use super::identity::{said, with_remedy};
 use super::key::Place;
@@ -143,15 +142,14 @@ impl ReleaseRecords {
                 removed = self.forget(&name).or(removed);
                 exists = Some(false);
             }
-            let (version, known, others) = {
+            let (version, known) = {
                 let memory = self.memory();
                 let record = memory.get(&name);
                 let entry = record.and_then(|record| record.entries.get(&new.key));
                 let version = record.map(|record| record.resource_version.clone());
-                let others = record.map(|record| returned(&record.entries, new));
-                (version, entry.cloned(), others.unwrap_or_default())
+                (version, entry.cloned())
             };
-            if is_known(known.as_ref(), new) && others.is_empty() {
+            if is_known(known.as_ref(), new) {
                 self.metrics.count_record_write("known");
                 return Ok(());
             }
@@ -159,7 +157,7 @@ impl ReleaseRecords {
                 match exists.unwrap_or(version.is_some()) {
                     true => {
                         let (known, version) = (known.as_ref(), version.as_deref());
-                        self.patch(&name, new, known, &others, version).await
+                        self.patch(&name, new, known, version).await
                     }
                     false => self.create(&name, new, removed.as_ref()).await,
                 }
@@ -277,32 +275,22 @@ impl ReleaseRecords {
         name: &RecordName,
         new: &NewEntry,
         known: Option<&KeptEntry>,
-        others: &[Returned],
         version: Option<&str>,
     ) -> Result<DynamicObject, Attempt> {
         let version = version.filter(|version| !version.is_empty());
-        let may_drop = !new.entry.emergency.is_empty() || !others.is_empty();
-        let metadata = match (may_drop, version) {
-            (false, _) => None,
+        let metadata = match (new.entry.emergency.is_empty(), version) {
+            (true, _) => None,
             // Of two replicas that write at once, none drops the use of an emergency change that the other one has written.
-            (true, Some(version)) => Some(json!({"resourceVersion": version})),
-            (true, None) => {
+            (false, Some(version)) => Some(json!({"resourceVersion": version})),
+            (false, None) => {
                 let unread = "what the record says cannot be read";
                 return Err(Attempt::Changed(unread.to_owned()));
             }
         };
-        let mut entries = Map::new();
-        if !is_known(known, new) {
-            let entry = replacing_known(known, new);
-            let signed = self.signed(name, &new.key, &entry, false).await?;
-            entries.insert(new.key.clone(), Value::Object(replacing(signed, known)));
-        }
-        for Returned { key, known, entry } in others {
-            let signed = self.signed(name, key, entry, false).await?;
-            let replaced = replacing(signed, Some(known));
-            entries.insert(key.clone(), Value::Object(replaced));
-        }
-        let spec = json!({"lastUsed": Timestamp::now(), "entries": entries});
+        let entry = replacing_known(known, new);
+        let signed = self.signed(name, &new.key, &entry, false).await?;
+        let replaced = replacing(signed, known);
+        let spec = json!({"lastUsed": Timestamp::now(), "entries": {&new.key: replaced}});
         let patch = match metadata {
             Some(metadata) => json!({"metadata": metadata, "spec": spec}),
             None => json!({"spec": spec}),
@@ -673,64 +661,6 @@ mod tests {
         records.identity.store(Some(Arc::new(identity)));
         records.uids().insert("shop".to_owned(), "n".to_owned());
         (server, records)
-    }
-
-    /// A record without entries.
-    fn empty(name: &RecordName) -> Value {
-        json!({
-            "apiVersion": API_VERSION,
-            "kind": "ReleaseRecord",
-            "metadata": {"name": name.name, "namespace": "shop", "uid": "1", "resourceVersion": "1"},
-            "spec": {"digest": Digest::sha256(b"image").to_string(), "entries": {}},
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_return_under_other_policies_begins_the_earlier_entry_anew() {
-        let (server, records) = at_one_record();
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let earlier = WrittenEntry {
-            state: EntryState::Observed,
-            observed_at: Some(at(2)),
-            ..entry("shop").entry
-        };
-        let subject = RecordSubject::Digest(Digest::sha256(b"image"));
-        let earlier = NewEntry::new(subject.clone(), Some("shop".to_owned()), earlier);
-        let again = |second| {
-            let entry = WrittenEntry {
-                by: WrittenBy::Policy,
-                at: at(second),
-                ..entry("shop").entry
-            };
-            NewEntry {
-                leaves_another: true,
-                ..NewEntry::new(subject.clone(), Some("shop".to_owned()), entry)
-            }
-        };
-        let name = records.record_of(&earlier);
-        let mut stored = empty(&name);
-        let signed = records.signed(&name, &earlier.key, &earlier.entry, false);
-        let signed = signed.await.ok().unwrap();
-        stored["spec"]["entries"][&earlier.key] = Value::Object(signed);
-        let seen = serde_json::from_value(stored.clone()).unwrap();
-        records.take_in(&seen, true).await;
-        *server.0.lock().unwrap() = stored;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let written = |key: &String| {
-            let stored = server.0.lock().unwrap();
-            let entry = stored["spec"]["entries"][key].clone();
-            serde_json::from_value::<WrittenEntry>(entry).unwrap()
-        };
-        for second in [50, 90] {
-            let again = again(second);
-            records.put(&again, deadline, deadline).await.unwrap();
-            let kept = written(&earlier.key);
-            assert_eq!(kept.state, EntryState::Observed, "its Pods can be replaced");
-            assert_eq!((kept.at, kept.observed_at), (at(0), Some(at(second))));
-            // The first of these admissions was refused by others, and waits to be seen.
-            let new = written(&again.key);
-            assert_eq!((new.state, new.at), (EntryState::Pending, at(50)));
-        }
     }
 
     /// A replica whose memory holds one record, at this version and with a use by `alice`, and the API server, which stores the record.

@@ -83,8 +83,10 @@ async fn a_warm_image_by_digest_costs_nothing_and_by_tag_one_head() {
 #[tokio::test]
 async fn a_judgement_that_can_take_long_leaves_the_thread_that_serves_requests() {
     let small = "workload.name == 'web'";
-    let nested = "[1, 2].all(a, [1, 2].all(b, a + b > 0 && workload.name == 'web'))";
-    for (rule, at_once) in [(small, true), (nested, false)] {
+    let many = (1..=30).map(|number| number.to_string());
+    let many = many.collect::<Vec<_>>().join(", ");
+    let nested = format!("[{many}].all(a, [{many}].all(b, a + b > 0 && workload.name == 'web'))");
+    for (rule, at_once) in [(small, true), (&*nested, false)] {
         let spec = json!({"requirements": [{"expression": {"rule": rule}}]});
         let gate = Gate::new(FACTS.policy("p", &spec));
         let mut review = pin!(gate.review(&[]));

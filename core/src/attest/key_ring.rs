@@ -57,20 +57,4 @@ impl KeyRing {
         });
         Some(signer.ok()??.fingerprint().clone())
     }
-
-    /// The same among the keys that the evidence names alone, and among `most` of them: that takes less time where there are many keys.
-    pub fn named_signer(
-        &self,
-        material: &Material,
-        subject: &Digest,
-        most: usize,
-    ) -> Option<KeyFingerprint> {
-        let signer = contained(|| {
-            let (signed, artifact) = parse(material, subject)?;
-            let keys = self.keys.iter().map(|key| &**key);
-            let named = keys.filter(|key| signed.hints.contains(key.fingerprint()));
-            signed.signer_among(artifact, named.take(most))
-        });
-        Some(signer.ok()??.fingerprint().clone())
-    }
 }

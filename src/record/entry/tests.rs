@@ -325,51 +325,6 @@ fn what_returns_from_another_template_runs_anew_and_ran_before_until_the_same_ti
 }
 
 #[test]
-fn a_return_begins_every_entry_of_its_template_and_object_anew() {
-    let time = |second| Timestamp::from_second(second).unwrap();
-    let seen = |second| WrittenEntry {
-        observed_at: Some(time(second)),
-        ..written(1, EntryState::Observed)
-    };
-    let again = NewEntry {
-        leaves_another: true,
-        ..new(&WrittenEntry {
-            complied: ["stricter".to_owned()].into(),
-            ..written(50, EntryState::Pending)
-        })
-    };
-    let found = |entry: &WrittenEntry, new: &NewEntry| {
-        let entries = [("earlier".to_owned(), kept(entry))].into();
-        let returned = returned(&entries, new);
-        returned.first().and_then(|it| it.entry.observed_at)
-    };
-    assert_eq!(found(&seen(2), &again), Some(time(50)));
-    let unnamed = WrittenEntry {
-        workload: WrittenWorkload::new(&workload("web"), None),
-        ..seen(2)
-    };
-    assert_eq!(found(&unnamed, &again), Some(time(50)));
-    let of_another = WrittenEntry {
-        workload: WrittenWorkload::new(&workload("api"), Some(&"7".to_owned())),
-        ..seen(2)
-    };
-    let other_template = WrittenEntry {
-        template: Digest::sha256(b"v2").to_string(),
-        ..seen(2)
-    };
-    let never_seen = written(1, EntryState::Pending);
-    let untimed = written(1, EntryState::Observed);
-    for untouched in [of_another, other_template, never_seen, untimed, seen(60)] {
-        assert_eq!(found(&untouched, &again), None, "{untouched:?}");
-    }
-    let stays = NewEntry {
-        leaves_another: false,
-        ..again
-    };
-    assert_eq!(found(&seen(2), &stays), None);
-}
-
-#[test]
 fn a_request_that_was_never_stored_changes_nothing_of_what_was_seen() {
     let (image, pin) = by_digest();
     let key = |is_staged: bool, enforcement| {

@@ -16,7 +16,7 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
     };
     let mut tally = Tally::of("reports, SBOMs and VEX documents");
     let index: Vec<Value> = serde_json::from_slice(&read(&folder, "index.json")).unwrap();
-    let mut cases = 0;
+    let (mut cases, mut lists) = (0, 0);
     for document in &index {
         let file = document["file"].as_str().unwrap();
         let kind = document["type"].as_str().unwrap_or_default();
@@ -42,7 +42,8 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
                     VulnerabilityScan::read(of_type.as_str().unwrap(), &predicate.to_string());
                 let listed = predicate["scanner"]["result"].as_array().map(Vec::len);
                 let said = scan.map(|scan| scan.findings.len()).ok();
-                assert!(listed.is_some(), "{file} has no list");
+                lists += usize::from(listed.is_some());
+                // One without a list is refused.
                 tally.expect(file, said, listed);
             }
             "cosign vuln predicate" => {
@@ -76,7 +77,7 @@ fn reports_sboms_and_vex_documents_of_other_projects_are_read_as_written() {
             _ => cases -= 1,
         }
     }
-    assert!(cases > 100, "{cases}");
+    assert!(cases > 100 && lists > 1, "{cases}, {lists}");
     tally.close(cases);
 }
 
