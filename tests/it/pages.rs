@@ -139,7 +139,7 @@ fn the_policy_that_the_readme_explains_can_be_used() {
     );
 }
 
-/// The requirements of a policy that a page shows: the blocks that begin with them, or with an entry of them.
+/// The requirements of a policy that a page shows: the blocks that begin with them, or with an entry to add to `digestPinned`.
 fn requirements_of(page: &str) -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = fs::read_to_string(page).unwrap();
@@ -147,7 +147,9 @@ fn requirements_of(page: &str) -> Vec<String> {
     let blocks = blocks.filter_map(|rest| rest.split("```").next());
     let policies = blocks.filter_map(|block| match block.trim_start() {
         it if it.starts_with("requirements:") => Some(block.to_owned()),
-        it if it.starts_with("- ") => Some(format!("  requirements:\n{block}")),
+        it if it.starts_with("- ") => {
+            Some(format!("  requirements:\n  - digestPinned: {{}}\n{block}"))
+        }
         _ => None,
     });
     policies.collect()
@@ -157,7 +159,7 @@ fn requirements_of(page: &str) -> Vec<String> {
 fn the_policies_of_the_pages_about_evidence_can_be_used() {
     for (page, entries) in [
         ("docs/vulnerabilities.md", &[3_usize][..]),
-        ("docs/promotion-chain.md", &[1]),
+        ("docs/promotion-chain.md", &[2]),
     ] {
         let mut found = Vec::new();
         for requirements in requirements_of(page) {
