@@ -460,7 +460,8 @@ fn gates_that_write_one_record_at_once_lose_no_entry() {
                     // An API server that is too slow for the write of the record is tried again, as the denial says.
                     until("the Deployment goes in", || {
                         let applied = bed.apply(&format!("web-{number}"), &image);
-                        let is_late = applied.stderr.contains("[record-not-written]");
+                        let late = ["[record-not-written]", "context deadline exceeded"];
+                        let is_late = late.iter().any(|it| applied.stderr.contains(it));
                         (!is_late).then(|| applied.ok())
                     });
                 }
