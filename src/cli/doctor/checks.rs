@@ -48,7 +48,7 @@ checks! {
         "Apply `deploy/webhook.yaml`, or what `promotion-gate webhook-configuration` prints for your namespaces.";
     WEBHOOK_FAILURE_POLICY Critical "webhook-failure-policy"
         "a request is admitted when the gate does not answer"
-        "Somebody who slows the gate down or stops it passes it. Only the entries for the infrastructure and for audited namespaces may have `failurePolicy: Ignore`."
+        "If the gate is slow or stopped, requests are admitted without a decision. Only the entries for the infrastructure and for audited namespaces may have `failurePolicy: Ignore`."
         "Set `failurePolicy: Fail`: apply the configuration that `promotion-gate webhook-configuration` prints.";
     WEBHOOK_ENDPOINT Critical "webhook-endpoint"
         "the API server asks something else than the gate"

@@ -33,7 +33,7 @@ pub struct IncidentQuestion {
 /// * `Partial`: the tracker was reached, and its answer cannot be used
 pub type IncidentAnswers = BTreeMap<IncidentQuestion, Collected<Option<Incident>>>;
 
-/// What is known of the incident, and what the tracker says of it.
+/// Whether the incident is verified, and the tracker's answer about it.
 ///
 /// # Errors
 /// Why it is not what the policy asks for. A question that was not asked yet is added to `asks`.
@@ -181,8 +181,8 @@ fn wrong(
     wrong
 }
 
-/// The account that opened an incident, if the people directory lists its name for nobody, neither a person nor automation: whose it is,
-/// is not known then.
+/// The account that opened an incident, if neither a person nor an automation in the people directory has that account. The gate
+/// cannot know to whom it belongs.
 pub fn unlisted_opener(incident: &Incident, people: &People) -> Option<String> {
     let account = incident.created_by.as_deref()?.trim();
     let mut bots = people.automation().iter();

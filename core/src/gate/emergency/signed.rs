@@ -524,9 +524,11 @@ impl<'a> SignedWords<'a> {
     /// The closures of emergency changes of the image that the cluster has to keep: one for each declaration that is judged and that
     /// could be in force without the closure.
     ///
-    /// A declarer may end their declaration without being named in `from`. Such a closure is kept only under two conditions.
-    /// Somebody agreed to the declaration; otherwise one person could fill the cluster with declarations of their own. And all
-    /// evidence was read; otherwise the first signature of the declaration could be in the unread part.
+    /// A declarer may end their declaration without being named in `from`. Such a closure is kept only under two conditions:
+    ///
+    /// * A person in `from` agreed to the declaration. Without this condition, one person could fill the cluster by declaring and ending
+    ///   many emergency changes.
+    /// * All evidence was read. Otherwise the unread part could hold an earlier signature of the same declaration.
     pub(super) fn closures_to_keep(&self) -> Vec<KeptRejection> {
         let mut kept: BTreeMap<&Digest, KeptRejection> = BTreeMap::new();
         let judged: LazyCell<Vec<_>, _> = LazyCell::new(|| foremost(self.declarations()));

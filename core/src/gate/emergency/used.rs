@@ -22,8 +22,8 @@ pub struct EmergencyUse {
     pub incident_url: Option<String>,
     /// What is known of the incident.
     pub incident_state: IncidentState,
-    /// The account that opened the incident, where the policy asks that nobody of those who agreed did (`openedByOther`) and the people
-    /// directory does not list the account. Nothing shows then that it is somebody else's.
+    /// The account that opened the incident, if the policy has `openedByOther` and the people directory does not list the account. The
+    /// gate cannot tell whether the account belongs to the declarer or to an approver.
     pub unlisted_opener: Option<String>,
     /// Why this image mends the incident, as the declaration says.
     pub reason: String,
@@ -113,7 +113,7 @@ impl EmergencyUse {
         )
     }
 
-    /// What else the deployer has to know: what nobody has confirmed about the incident.
+    /// Warnings for the deployer about what was not confirmed: an unverified incident, or an incident opened by an unlisted account.
     pub(in crate::gate) fn cautions(&self) -> Vec<String> {
         let incident = &self.incident;
         let unverified = match &self.incident_state {

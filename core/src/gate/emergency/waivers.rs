@@ -333,7 +333,7 @@ fn images_about(policy: &Policy, promotion: &Promotion) -> Vec<usize> {
 }
 
 /// What statements about emergency changes need: the trust roots, with certificates and with the keys of everybody in the people directory,
-/// since anybody of them may declare an emergency change, and end the own one.
+/// because each of these people may declare an emergency change, and end the one they declared.
 fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs {
     let people = world.people.value();
     let each = people.into_iter().flat_map(|people| people.people());

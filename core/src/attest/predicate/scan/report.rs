@@ -116,8 +116,8 @@ impl<'de> Deserialize<'de> for ImageDigest {
     }
 }
 
-/// An item of in-toto's list: a vulnerability, or an object that has it as its `vulnerability`. The specification of version 0.1 has the
-/// second form in its list of fields, and the first in its example. A `vulnerability` that is no object has no meaning.
+/// An item of in-toto's list. It is a vulnerability, or an object whose field `vulnerability` holds one. In the specification of version
+/// 0.1, the list of fields has the second form, and the example has the first. A `vulnerability` that is not an object is ignored.
 #[derive(Default)]
 struct ListedItem {
     own: ListedVulnerability,
