@@ -31,7 +31,7 @@ const KIND: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
 /// About 10 MB.
 const FINDINGS: usize = 3300;
 
-/// The one of the program.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -100,7 +100,7 @@ pub struct EmergencyChangeRecordSpec {
     /// When it ends.
     #[schemars(with = "String", length(min = 1, max = 64))]
     pub expires: Timestamp,
-    /// When its review is due.
+    /// When the review of the first use is due. A use after a review or after a governor's deletion has as much time, from `lastAdmitted` on.
     #[schemars(with = "String", length(min = 1, max = 64))]
     pub review_due: Timestamp,
     /// What was admitted: each image of each workload, the first ones if there are more.
@@ -155,7 +155,7 @@ pub struct EmergencyChangeRecordStatus {
     /// The state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<EmergencyState>,
-    /// The review that counts.
+    /// The last review that counted. After a later use it is still the earlier one, until that use is reviewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<RecordedReview>,
     /// The governor's deletion that ended it without a review.

@@ -51,7 +51,7 @@ pub struct ReleaseRecordSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub last_used: Option<Timestamp>,
-    /// The admissions, by a hash of the workload and its template.
+    /// The admissions, by a hash of the workload, its template and what was allowed.
     #[serde(default)]
     pub entries: BTreeMap<String, WrittenEntry>,
 }

@@ -145,7 +145,7 @@ fn emergency() -> Vec<(&'static str, Value)> {
             "state",
             one_of(
                 &["open", "due", "overdue", "reviewed", "lifted"],
-                "`open` while it lets changes pass, then `due`, and `overdue` from `spec.reviewDue` on; `reviewed` or `lifted` (a governor deleted it) once no review is owed.",
+                "`open` while it lets changes pass, then `due`, and `overdue` once the review was not made in time; `reviewed` or `lifted` (a governor deleted it) once no review is owed.",
             ),
         ),
         ("review", review()),
@@ -203,7 +203,7 @@ const OUTCOMES: &[&str] = &[
 fn review() -> Value {
     json!({
         "type": "object",
-        "description": "The review that counts.",
+        "description": "The last review that counted. After a later use it is still the earlier one, until that use is reviewed.",
         "required": ["verdict", "reviewer", "at", "reason", "statement"],
         "properties": {
             "verdict": one_of(&["justified", "unjustified", "inconclusive"], "The result."),

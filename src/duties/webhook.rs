@@ -295,11 +295,11 @@ fn api(cluster: &Cluster) -> Api<DynamicObject> {
     Api::all_with(cluster.client(), &resource)
 }
 
-/// What it means that the CAs of a configuration are not known.
+/// What happens to a configuration while its CAs cannot be read.
 fn unkept(live: &DynamicObject) -> &'static str {
     match webhooks(live).as_array().is_none_or(Vec::is_empty) {
         true => "stays empty, and the API server does not ask the gate",
-        false => "is not kept",
+        false => "stays as it is, and changes of it are not undone",
     }
 }
 

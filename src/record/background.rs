@@ -178,7 +178,7 @@ impl ReleaseRecords {
             observed_at: Some(Timestamp::now()),
             ..written
         };
-        let signed = self.signed(name, key, &entry, false).await;
+        let signed = self.signed(name, key, &entry).await;
         let signed = signed.map_err(|_| "the entry cannot be signed".to_owned())?;
         let replaced = replacing(signed, Some(&kept));
         let spec = json!({"entries": {key: replaced}});

@@ -342,8 +342,8 @@ fn joined_marks(new: Vec<WrittenEmergency>, known: Vec<WrittenEmergency>) -> Vec
     for mark in new.into_iter().chain(known) {
         let same = joined.iter().position(|it| is_by_same(it, &mark));
         let mark = match same.map(|at| joined.swap_remove(at)) {
-            Some(other) if other.admitted < mark.admitted => newest_of(mark, other),
-            Some(other) => newest_of(other, mark),
+            Some(other) if other.admitted < mark.admitted => joined_mark(mark, other),
+            Some(other) => joined_mark(other, mark),
             None => mark,
         };
         joined.push(mark);
@@ -362,13 +362,13 @@ fn fold_into(kept: &mut [WrittenEmergency], mark: WrittenEmergency) {
     let same = oldest_first
         .find(|it| it.declaration == mark.declaration && it.environment == mark.environment);
     if let Some(same) = same {
-        *same = newest_of(same.clone(), mark);
+        *same = joined_mark(same.clone(), mark);
     }
 }
 
-/// The newer of two uses by the same requester, with everybody who had a part in one of them and the earlier review: the older use may not
-/// be kept elsewhere yet.
-fn newest_of(newer: WrittenEmergency, older: WrittenEmergency) -> WrittenEmergency {
+/// The newer of two uses of one emergency change, with everybody who declared, agreed to or wrote either of them, and the earlier time of
+/// review: the older use may not be kept elsewhere yet. Of two requesters, only the newer one stays.
+fn joined_mark(newer: WrittenEmergency, older: WrittenEmergency) -> WrittenEmergency {
     let mut mark = newer;
     mark.declared_by.extend(older.declared_by);
     mark.approved_by.extend(older.approved_by);

@@ -124,8 +124,8 @@ pub fn running_images(
     Ok(running)
 }
 
-/// The start of a run, as far as records are kept. Before that, the record of another template that ran in between may be gone: the run
-/// counts from the last admission of this template that the records show, or from then on, whichever is earlier.
+/// The start of a run, as far as records show it. The record of a template that ran more than 29 days ago may be gone. A run that began
+/// earlier counts from the last admission of this template on record, or from 29 days ago, whichever is earlier.
 fn as_far_as_is_kept(since: Timestamp, of_template: &[&WrittenEntry], now: Timestamp) -> Timestamp {
     let kept = now.checked_sub(SignedDuration::from_secs(KEPT - DAY));
     let kept = kept.unwrap_or(now);

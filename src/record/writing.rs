@@ -249,7 +249,7 @@ impl ReleaseRecords {
         let removed = removed.filter(|removed| removed.namespace_uid == namespace);
         let known = removed.and_then(|removed| removed.entries.get(key));
         let entry = replacing_known(known, new);
-        let signed = self.signed(name, key, &entry, false).await?;
+        let signed = self.signed(name, key, &entry).await?;
         let (field, image) = match subject {
             RecordSubject::Digest(digest) => ("digest", digest.to_string()),
             RecordSubject::Reference(reference) => ("reference", reference.clone()),
@@ -288,7 +288,7 @@ impl ReleaseRecords {
             }
         };
         let entry = replacing_known(known, new);
-        let signed = self.signed(name, &new.key, &entry, false).await?;
+        let signed = self.signed(name, &new.key, &entry).await?;
         let replaced = replacing(signed, known);
         let spec = json!({"lastUsed": Timestamp::now(), "entries": {&new.key: replaced}});
         let patch = match metadata {
@@ -344,8 +344,10 @@ impl ReleaseRecords {
                 Ok(())
             }
             Err(Attempt::Missing | Attempt::Unneeded) => Ok(()),
-            Err(Attempt::Exists) => Err("the record has changed meanwhile".to_owned()),
-            Err(Attempt::Again(why) | Attempt::Changed(why) | Attempt::Refused(why)) => Err(why),
+            Err(Attempt::Exists | Attempt::Changed(_)) => {
+                Err("the record has changed meanwhile".to_owned())
+            }
+            Err(Attempt::Again(why) | Attempt::Refused(why)) => Err(why),
         }
     }
 
@@ -355,9 +357,8 @@ impl ReleaseRecords {
         name: &RecordName,
         key: &str,
         entry: &WrittenEntry,
-        live: bool,
     ) -> Result<Map<String, Value>, Attempt> {
-        let namespace = self.namespace_uid(&name.namespace, live).await;
+        let namespace = self.namespace_uid(&name.namespace, false).await;
         let namespace = namespace.map_err(Attempt::Again)?;
         let namespace = namespace.ok_or(Attempt::Unneeded)?;
         let Some(identity) = self.identity.load_full() else {
@@ -646,8 +647,8 @@ mod tests {
         NewEntry::new(subject, Some("shop".to_owned()), entry)
     }
 
-    /// Records that are written to an API server with one of them.
-    fn at_one_record() -> (Stored, Arc<ReleaseRecords>) {
+    /// A replica whose memory holds one record, at this version and with a use by `alice`, and the API server, which stores the record.
+    async fn replica(version: &str) -> (Stored, Arc<ReleaseRecords>) {
         let server = Stored::default();
         let cluster = Cluster::of(Client::new(server.clone(), "promotion-gate"));
         let (records, tasks) = ReleaseRecords::start(cluster, Arc::new(Metrics::default()));
@@ -660,12 +661,6 @@ mod tests {
         };
         records.identity.store(Some(Arc::new(identity)));
         records.uids().insert("shop".to_owned(), "n".to_owned());
-        (server, records)
-    }
-
-    /// A replica whose memory holds one record, at this version and with a use by `alice`, and the API server, which stores the record.
-    async fn replica(version: &str) -> (Stored, Arc<ReleaseRecords>) {
-        let (server, records) = at_one_record();
         let stored = holding(&records, version, &[used("alice", 1)]).await;
         let seen = serde_json::from_value(stored.clone()).unwrap();
         records.take_in(&seen, true).await;
@@ -679,7 +674,7 @@ mod tests {
         let marks = uses.iter().flat_map(|used| used.entry.emergency.clone());
         new.entry.emergency = marks.collect();
         let name = records.record_of(&new);
-        let signed = records.signed(&name, &new.key, &new.entry, false).await;
+        let signed = records.signed(&name, &new.key, &new.entry).await;
         let entries = json!({&new.key: signed.ok().unwrap()});
         json!({
             "apiVersion": API_VERSION,

@@ -954,7 +954,8 @@ fn an_incident_that_an_account_opened_which_the_directory_does_not_list_draws_a_
     assert_eq!(used.unlisted_opener.as_deref(), Some("Monitoring"));
     let recorded = api::WrittenEmergency::new(&used, *NOW);
     assert_eq!(recorded.incident_opened_by, used.unlisted_opener);
-    let said = "incident INC1 was opened by the account `Monitoring`, which the people directory does not list";
+    let said =
+        "the people directory does not list the account that opened incident INC1: `Monitoring`";
     assert!(unlisted.judge().warnings().contains(said));
     assert!(used.told().contains(said), "{}", used.told());
     // Somebody whom the directory lists, an account of automation, and a policy that does not ask.

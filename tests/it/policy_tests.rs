@@ -474,7 +474,7 @@ spec:
     }
 }
 
-/// The case of the page about emergency changes, under a policy that asks about the incident.
+/// The emergency change on the page about testing policies, under a policy that asks about the incident.
 #[test]
 fn the_emergency_change_of_the_documentation_is_judged_with_its_incident() {
     let page = include_str!(concat!(

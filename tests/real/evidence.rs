@@ -17,7 +17,7 @@ use crate::support::{
 const SCANS: &str = "scans@example.com";
 const SECURITY: &str = "security@example.com";
 const STRANGER: &str = "mallory@example.com";
-/// A newer scan counts so long after it was pushed, and not later.
+/// How long after its push a newer scan counts at the latest.
 const WITHIN: Duration = Duration::from_secs(60);
 /// A report of an image with two findings of the severity Medium.
 const TRIVY: &str = "trivy/integration/testdata/alpine-39-ignore-cveids.json.golden";

@@ -64,7 +64,7 @@ pub(super) fn strict_of_few_fields<'a>(
     strict(bytes, what, Fields::default())
 }
 
-/// The number of `:` and `,`. Each chunk is counted in one byte, which the compiler does for many bytes at once.
+/// The number of `:` and `,`. Each chunk of 255 bytes is counted in a `u8`, which cannot overflow, so that the compiler counts many bytes at once.
 fn separators(bytes: &[u8]) -> usize {
     let add = |count: u8, byte: &u8| count.wrapping_add(u8::from(matches!(byte, b':' | b',')));
     let chunks = bytes.chunks(usize::from(u8::MAX));

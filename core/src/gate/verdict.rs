@@ -109,7 +109,7 @@ impl Verdict {
             .filter(|policy| policy.decision == Decision::Deny)
     }
 
-    /// What the deployer should know although requirements are met, each text once; without what is only audited.
+    /// What the deployer should know although the change passes, each text once; without what is only audited.
     pub fn warnings(&self) -> BTreeSet<String> {
         let policies = self.policies.iter();
         let told = policies.filter(|policy| policy.enforcement != Enforcement::Audit);

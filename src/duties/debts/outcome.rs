@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAXIMUM_PODS: u32 = 50;
 /// How long after its admission a workload is looked at that is neither ready nor failed.
 const OBSERVED: SignedDuration = SignedDuration::from_hours(24 * 7);
-/// How old a Pod is at least when a container counts as failed that cannot be started for a reason that may pass, such as a Secret that is
-/// applied after it.
+/// A container that cannot be started for a reason that may pass, such as a Secret that is applied later, counts as failed so long after
+/// its Pod came to a node.
 const STARTING: SignedDuration = SignedDuration::from_secs(60);
 
 /// A template of a workload that an emergency change let pass.

@@ -125,7 +125,7 @@ impl EmergencyUse {
         };
         let opened = self.unlisted_opener.as_ref().map(|account| {
             format!(
-                "incident {incident} was opened by the account `{account}`, which the people directory does not list"
+                "the people directory does not list the account that opened incident {incident}: `{account}`"
             )
         });
         unverified.into_iter().chain(opened).collect()

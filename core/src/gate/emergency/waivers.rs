@@ -163,7 +163,7 @@ impl<'a> Waivers<'a> {
         if !can_be_an_emergency(self.promotion.kind) {
             return None;
         }
-        // What is read of it here are the trust roots, not the keys.
+        // Only the trust roots of these needs are read here, so the keys are left out.
         let names = section.root_names(policy).into_iter();
         let needs = Needs::roots(names, &[], &self.governing.world.trust_roots);
         let authors = self.authors.get_or_init(|| self.all_authors());
