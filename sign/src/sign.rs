@@ -262,7 +262,7 @@ fn verified(
 ) -> Result<VerifiedStatement, SignError> {
     let verified = verify(&Material::Bundle(bundle.to_vec()), subject, anchor);
     match verified {
-        Ok(Verified::Statement(verified)) if verified.digest() == Digest::sha256(statement) => {
+        Ok(Verified::Statement(verified)) if *verified.digest() == Digest::sha256(statement) => {
             Ok(verified)
         }
         Ok(_) => Err(SignError::NotVerified(

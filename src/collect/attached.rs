@@ -47,12 +47,12 @@ pub(super) async fn collect(
     let complete_since = parts.iter().map(|part| part.complete_since).min();
     let mut age = Age::default();
     let mut evidence = Vec::new();
-    let mut can_hurt = Vec::new();
+    let mut readings = Vec::new();
     let mut unavailabilities = Unavailabilities::default();
     for part in parts {
         age = age.and(part.age);
         evidence.push(Arc::clone(&part.reading.evidence));
-        can_hurt.extend_from_slice(&part.reading.can_hurt);
+        readings.push(part.reading);
         unavailabilities.merge(part.unavailabilities);
     }
     let unavailabilities = unavailabilities.into_vec();
@@ -70,6 +70,7 @@ pub(super) async fn collect(
         Some(reader) => {
             let seen = &reader.registry.caches.seen;
             let review = (reader.anchors, reader.heard);
+            let can_hurt: Vec<_> = readings.iter().flat_map(|it| &it.can_hurt).collect();
             seen.together(reader.subject, &collected, &can_hurt, review)
                 .await
         }

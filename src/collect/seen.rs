@@ -228,7 +228,7 @@ impl OfImage {
     }
 
     /// Whether a statement that did not fit may have been deleted.
-    fn has_lost(&self, read: &[Seen], anchors: &Anchors) -> bool {
+    fn has_lost(&self, read: &[&Seen], anchors: &Anchors) -> bool {
         let is_read = |key: &FactKey| read.iter().any(|seen| seen.key == *key);
         let mut unfit = self.unfit.iter();
         self.overflows || unfit.any(|key| anchors.contains_key(&key.anchor) && !is_read(key))
@@ -240,7 +240,7 @@ fn with_earlier(
     known: [&OfImage; 3],
     subject: &Subject,
     collected: &Collected<Arc<ImageEvidence>>,
-    read: &[Seen],
+    read: &[&Seen],
     anchors: &Anchors,
 ) -> Option<Earlier> {
     let mut gone: Vec<&Remembered> = Vec::new();
@@ -299,7 +299,7 @@ impl SeenStatements {
         &self,
         subject: &Subject,
         collected: &Collected<Arc<ImageEvidence>>,
-        read: &[Seen],
+        read: &[&Seen],
         (anchors, heard): (&Anchors, Option<&HeardSigners>),
     ) -> Option<Earlier> {
         let is_heard = |seen: &Seen| heard.is_none_or(|heard| heard.hear(&seen.statement));
@@ -307,7 +307,7 @@ impl SeenStatements {
             let kind = seen.statement.predicate_type();
             is_scan(kind) || is_sbom(kind) || is_vex(kind)
         };
-        let (reports, others): (Vec<&Seen>, Vec<&Seen>) = read.iter().partition(is_report);
+        let (reports, others): (Vec<&Seen>, Vec<&Seen>) = read.iter().copied().partition(is_report);
         let of_image = remember(&self.of_images, subject, &others, is_heard).await;
         let reports = remember(&self.reports, subject, &reports, is_heard).await;
         let rejections = others.iter().filter(|seen| seen.is_rejection());

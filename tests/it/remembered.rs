@@ -342,8 +342,11 @@ async fn a_pass_warns_of_a_piece_that_is_too_large_to_be_read() {
     let review = bench.gate.review(&[image]).await;
     let mut findings = review.verdict.policies()[0].findings().iter();
     let passed = findings.find(|it| it.rule == "vulnerabilities").unwrap();
-    let warning = passed.warning.as_deref().unwrap_or_default();
-    assert!(warning.contains("too large to be read"), "{warning}");
+    let mut warnings = passed.warnings.iter();
+    assert!(
+        warnings.any(|it| it.contains("too large to be read")),
+        "{passed:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,10 +365,11 @@ async fn a_pass_warns_of_an_exception_that_ends_soon_and_of_a_piece_that_is_too_
     assert_eq!(said, "pass scanned");
     let image = format!("{}@{}", bench.repository, bench.digest);
     let review = bench.gate.review(&[image]).await;
+    // Each is a text of its own: an answer of the webhook cuts each to 120 characters.
     let warnings = review.verdict.warnings();
-    let all: Vec<_> = warnings.into_iter().collect();
-    let all = all.join("\n");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     for part in ["accepts `CVE-2026-9` only until", "too large to be read"] {
-        assert!(all.contains(part), "{all}");
+        let mut warnings = warnings.iter();
+        assert!(warnings.any(|it| it.contains(part)), "{warnings:?}");
     }
 }

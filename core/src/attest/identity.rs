@@ -24,7 +24,26 @@ pub enum Signer {
     Key(KeyFingerprint),
 }
 
+/// Who signed, without what differs between the certificates of one identity: what a signer is shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SignerName<'s> {
+    /// The identity and the issuer of a certificate.
+    Certificate(&'s str, Option<&'s str>),
+    /// The fingerprint of a key.
+    Key(&'s KeyFingerprint),
+}
+
 impl Signer {
+    /// Who signed.
+    pub fn name(&self) -> SignerName<'_> {
+        match self {
+            Signer::Certificate(certificate) => {
+                SignerName::Certificate(certificate.identity(), certificate.issuer())
+            }
+            Signer::Key(fingerprint) => SignerName::Key(fingerprint),
+        }
+    }
+
     /// The fingerprint of the key that made the signature.
     pub fn key(&self) -> &KeyFingerprint {
         match self {

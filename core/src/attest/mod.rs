@@ -51,7 +51,7 @@ use signed::Signed;
 pub use anchor::{Anchor, AnchorId};
 pub use claim::Claim;
 pub use content::Artifact;
-pub use identity::{CertificateIdentity, Signer};
+pub use identity::{CertificateIdentity, Signer, SignerName};
 pub use key::{KeyError, KeyFingerprint, PublicKey};
 pub use key_ring::KeyRing;
 pub use material::Material;
@@ -223,7 +223,7 @@ fn statement_or_signature(
     }
     Ok(Verified::Statement(VerifiedStatement {
         predicate_type: statement.predicate_type.clone(),
-        payload: statement.payload,
+        digest: statement.digest.clone(),
         predicate: statement.into_predicate()?,
         by: checked.into_origin(subject, anchor),
     }))

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use super::predicate::fields::{Known, ReadFields};
 use super::predicate::{Predicate, could_hurt, is_read_by_known_fields};
@@ -34,8 +33,8 @@ pub(super) struct Statement {
     subject: Vec<Subject>,
     pub(super) predicate_type: String,
     predicate: Content,
-    /// The SHA-256 digest of the payload.
-    pub(super) payload: [u8; 32],
+    /// The digest of the payload.
+    pub(super) digest: Digest,
 }
 
 /// The predicate of a statement.
@@ -183,7 +182,7 @@ impl<const AT_ONCE: bool> Written<AT_ONCE> {
             subject,
             predicate_type,
             predicate,
-            payload: Sha256::digest(payload).into(),
+            digest: Digest::sha256(payload),
         })
     }
 }

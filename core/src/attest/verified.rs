@@ -66,7 +66,7 @@ pub struct VerifiedStatement {
     pub(super) by: Origin,
     pub(super) predicate_type: String,
     pub(super) predicate: Predicate,
-    pub(super) payload: [u8; 32],
+    pub(super) digest: Digest,
 }
 
 /// The form of a signature.
@@ -220,13 +220,16 @@ impl VerifiedStatement {
     }
 
     /// The digest of the statement. Two signers of one statement give the same digest.
-    pub fn digest(&self) -> Digest {
-        Digest::of_sha256(self.payload)
+    pub fn digest(&self) -> &Digest {
+        &self.digest
     }
 
     /// The approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.by.bytes() + self.predicate_type.len() + self.predicate.bytes()
+        self.by.bytes()
+            + self.predicate_type.len()
+            + self.predicate.bytes()
+            + self.digest.hex().len()
     }
 }
 
@@ -278,7 +281,7 @@ mod tests {
             by: origin(1),
             predicate_type: "x".repeat(kind),
             predicate: Predicate::Other(RawValue::from_string(written).ok()),
-            payload: [0; 32],
+            digest: Digest::sha256(b""),
         };
         statement.bytes()
     }

@@ -209,8 +209,10 @@ pub(super) fn metered(expression: IdedExpr) -> IdedExpr {
     let charged = |part| charged(id, metered(part));
     let expr = match expr {
         Expr::Call(call) => {
-            let is_light = LIGHT.contains(&&*call.func_name);
-            let argument = |part| match is_light {
+            let compares = COMPARING.contains(&&*call.func_name);
+            let is_light =
+                LIGHT.contains(&&*call.func_name) || compares && call.args.iter().any(is_short);
+            let argument = |part| match is_light || is_short(&part) {
                 true => metered(part),
                 false => charged(part),
             };
@@ -256,6 +258,19 @@ const LIGHT: &[&str] = &[
     operators::LOGICAL_OR,
     operators::NOT_STRICTLY_FALSE,
 ];
+
+/// Operators that read no more of one operand than the other one has.
+const COMPARING: &[&str] = &[operators::EQUALS, operators::NOT_EQUALS];
+
+/// Whether a part is a value that is written in the expression and costs no more to read than the part itself.
+fn is_short(part: &IdedExpr) -> bool {
+    match &part.expr {
+        Expr::Literal(LiteralValue::String(text)) => text.inner().len() <= BYTES_OF_ONE,
+        Expr::Literal(LiteralValue::Bytes(bytes)) => bytes.inner().len() <= BYTES_OF_ONE,
+        Expr::Literal(_) => true,
+        _ => false,
+    }
+}
 
 /// A loop that counts its turns. The library copies each item of the range once, and runs a loop in linear time only if it recognises
 /// `@result + [item]` in its step; so that shape has to stay.

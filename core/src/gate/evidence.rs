@@ -246,7 +246,7 @@ impl ImageEvidence {
     /// The statement that a sentence names if there are several, whatever their order.
     pub(super) fn first_statement(&self) -> Option<&VerifiedStatement> {
         let statements = self.statements.iter().map(|(_, statement)| &**statement);
-        statements.min_by_key(|it| (it.predicate_type(), it.signer().to_string()))
+        statements.min_by_key(|it| (it.predicate_type(), it.signer().name()))
     }
 
     /// The most informative refusal among the unaccepted evidence that may be of this form, and a sentence with it and the number

@@ -25,7 +25,7 @@ pub struct Finding {
     /// What the deployer can do next; a command if there is one.
     pub hint: Option<String>,
     /// What the deployer should know although the requirement is met.
-    pub warning: Option<Box<str>>,
+    pub warnings: BTreeSet<Box<str>>,
     /// The index of the requirement in the policy, from 0; `None` for the engine's own findings.
     pub requirement_index: Option<usize>,
     /// The digest of the declaration of the emergency change that waives the requirement.
@@ -43,7 +43,7 @@ impl Finding {
             reason: judgement.reason.id,
             detail: judgement.detail,
             hint: judgement.hint,
-            warning: judgement.warning,
+            warnings: judgement.warnings,
             requirement_index: None,
             waived_by: None,
         }
@@ -55,7 +55,7 @@ impl Finding {
         self.detail
             .push_str(&format!("; waived by {}", used.summary()));
         self.hint = None;
-        self.warning = Some(used.warning().into());
+        self.warnings = BTreeSet::from([used.warning().into()]);
         self.waived_by = Some(used.declaration.clone());
     }
 
@@ -69,7 +69,7 @@ impl Finding {
             reason,
             detail,
             hint,
-            warning,
+            warnings,
             requirement_index: _,
             waived_by,
         } = self;
@@ -80,8 +80,8 @@ impl Finding {
                 &other.target,
                 &other.outcome,
             )
-            && (reason, detail, hint, warning)
-                == (&other.reason, &other.detail, &other.hint, &other.warning)
+            && (reason, detail, hint, warnings)
+                == (&other.reason, &other.detail, &other.hint, &other.warnings)
             && *waived_by == other.waived_by
     }
 }
@@ -119,27 +119,12 @@ pub struct Judgement {
     pub detail: String,
     /// What the deployer can do next.
     pub hint: Option<String>,
-    /// What the deployer should know although the requirement is met; under 120 characters but for what is joined.
-    pub warning: Option<Box<str>>,
+    /// What the deployer should know although the requirement is met, each under 120 characters.
+    pub warnings: BTreeSet<Box<str>>,
 }
 
 /// The length of a detail, in characters.
 const MAXIMUM_DETAIL: usize = 1200;
-/// The most warnings that one judgement joins.
-const MAXIMUM_WARNINGS: usize = 4;
-
-/// Several warnings as one: each once, in order, and the number of those that have no room.
-pub(super) fn joined_warnings<'w>(warnings: impl IntoIterator<Item = &'w str>) -> Option<Box<str>> {
-    let warnings: BTreeSet<_> = warnings.into_iter().collect();
-    let shown: Vec<_> = warnings.iter().copied().take(MAXIMUM_WARNINGS).collect();
-    let joined = shown.join("; ");
-    match warnings.len().saturating_sub(shown.len()) {
-        0 if shown.is_empty() => None,
-        0 => Some(joined.into()),
-        more => Some(format!("{joined}; and {more} more warnings").into()),
-    }
-}
-
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: Reason, detail: String) -> Judgement {
@@ -170,7 +155,7 @@ impl Judgement {
             reason,
             detail,
             hint: None,
-            warning: None,
+            warnings: BTreeSet::new(),
         }
     }
 
@@ -182,12 +167,10 @@ impl Judgement {
         }
     }
 
-    /// The same judgement with a warning.
-    pub fn warning(self, warning: String) -> Judgement {
-        Judgement {
-            warning: Some(warning.into()),
-            ..self
-        }
+    /// The same judgement with one more warning.
+    pub fn warning(mut self, warning: impl Into<Box<str>>) -> Judgement {
+        self.warnings.insert(warning.into());
+        self
     }
 }
 
@@ -224,19 +207,5 @@ impl Outcome {
             Outcome::Pass => "pass",
             Outcome::Skip => "skip",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn warnings_are_joined_once_in_order_and_bounded() {
-        let joined = |warnings: &[&str]| joined_warnings(warnings.iter().copied());
-        assert_eq!(joined(&[]), None);
-        assert_eq!(joined(&["b", "a", "b"]).as_deref(), Some("a; b"));
-        let many = joined(&["f", "e", "d", "c", "b", "a"]);
-        assert_eq!(many.as_deref(), Some("a; b; c; d; and 2 more warnings"));
     }
 }

@@ -27,14 +27,9 @@ pub struct DigestError(pub String);
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Digest {
-        Digest::of_sha256(Sha256::digest(bytes).into())
-    }
-
-    /// A SHA-256 digest that was computed before.
-    pub(crate) fn of_sha256(digest: [u8; 32]) -> Digest {
         Digest {
             algorithm: Algorithm::Sha256,
-            hex: hex::encode(digest),
+            hex: hex::encode(Sha256::digest(bytes)),
         }
     }
 

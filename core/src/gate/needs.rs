@@ -79,7 +79,7 @@ impl Governing<'_> {
         let injected = self.needs_of_injected(promotion);
         let of_injected = injected.iter().map(|(_, _, own)| own);
         let signers = asking.iter().map(|(.., own)| own).chain(of_injected);
-        let signers = signers.flat_map(|own| &own.signers);
+        let signers = signers.flat_map(|own| own.signers.iter().copied());
         let heard = self.heard(signers);
         let mut needs: BTreeMap<Subject, ImageNeeds> = BTreeMap::new();
         for (image, pin) in promotion.images() {
@@ -129,7 +129,7 @@ impl Governing<'_> {
     }
 
     /// What the entries need that judge images of injectors.
-    fn needs_of_injected(&self, promotion: &Promotion) -> Vec<(Subject, &Policy, Needs)> {
+    fn needs_of_injected(&self, promotion: &Promotion) -> Vec<(Subject, &Policy, Needs<'_>)> {
         let images = promotion.images().enumerate();
         let added = images.filter(|(at, _)| promotion.is_injected(*at));
         let added = added.filter_map(|(_, (image, pin))| {

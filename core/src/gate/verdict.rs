@@ -114,10 +114,13 @@ impl Verdict {
         let policies = self.policies.iter();
         let told = policies.filter(|policy| policy.enforcement != Enforcement::Audit);
         let findings = told.clone().flat_map(|policy| &policy.findings);
-        let of_findings = findings.filter_map(|finding| finding.warning.as_deref());
+        let of_findings = findings.flat_map(|finding| &finding.warnings);
         let used = together(told.filter_map(PolicyVerdict::emergency));
         let cautions = used.iter().flat_map(EmergencyUse::cautions);
-        of_findings.map(str::to_owned).chain(cautions).collect()
+        of_findings
+            .map(ToString::to_string)
+            .chain(cautions)
+            .collect()
     }
 
     /// The emergency changes by which policies allow the change, each once.

@@ -381,7 +381,7 @@ impl Desk {
             let attached = attach_for_gate(&self.sources, asked, &bundle, &anchor, noun).await?;
             print_line!("{noun} about {}: {attached}", asked.subject);
         }
-        Ok(Some(bundle.statement.digest()))
+        Ok(Some(bundle.statement.digest().clone()))
     }
 }
 

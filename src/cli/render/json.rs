@@ -270,7 +270,7 @@ pub(crate) struct FindingReport {
     pub(crate) detail: String,
     /// What to do next.
     pub(crate) hint: Option<String>,
-    /// What the deployer should know although the requirement is met.
+    /// What the deployer should know although the requirement is met; several texts are joined with `; `.
     pub(crate) warning: Option<String>,
     /// The digest of the declaration of the emergency change that waives the requirement.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -291,10 +291,15 @@ impl FindingReport {
             reason: finding.reason,
             detail: finding.detail.clone(),
             hint: finding.hint.clone(),
-            warning: finding.warning.as_deref().map(str::to_owned),
+            warning: joined(&finding.warnings),
             waived_by: finding.waived_by.as_ref().map(ToString::to_string),
         }
     }
+}
+
+fn joined(warnings: &BTreeSet<Box<str>>) -> Option<String> {
+    let all: Vec<_> = warnings.iter().map(|it| &**it).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 #[cfg(test)]

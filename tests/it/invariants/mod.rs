@@ -301,7 +301,7 @@ fn what_the_cluster_keeps_never_turns_a_denial_into_an_allow() {
                     _ => None,
                 });
                 let closures = declared.map(|declaration| KeptRejection {
-                    emergency: Some(declaration),
+                    emergency: Some(declaration.clone()),
                     is_closure: true,
                     ..rejection()
                 });
@@ -387,7 +387,7 @@ fn what_is_waived_is_on_the_list_of_its_policy_and_two_declarations_never_add_up
             let alone = world.but(|world| {
                 world.for_each_evidence(|evidence| {
                     let is_other = |statement: &VerifiedStatement| match statement.predicate() {
-                        Predicate::EmergencyChange(_) => statement.digest() != declaration,
+                        Predicate::EmergencyChange(_) => *statement.digest() != declaration,
                         Predicate::Approval(said) => {
                             let named = said.emergency.as_ref();
                             named.is_some_and(|named| *named != declaration)

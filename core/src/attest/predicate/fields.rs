@@ -197,14 +197,20 @@ impl Visitor<'_> for KeyAmong {
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
         let KeyAmong(names) = self;
-        if let Some(at) = names.iter().position(|name| *name == key) {
-            return Ok(Some(at));
-        }
         // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
-        let is_ascii = key.is_ascii();
-        let may_be = |name: &&&str| !is_ascii || name.len() == key.len();
-        let mut same = names.iter().filter(may_be);
-        match same.find(|name| is_same_key(key, name)) {
+        let mut same = None;
+        for (at, name) in names.iter().enumerate() {
+            if name.len() == key.len() {
+                if *name == key {
+                    return Ok(Some(at));
+                }
+                same = same.or(Some(name).filter(|name| is_same_key(key, name)));
+            }
+        }
+        if !key.is_ascii() {
+            same = same.or_else(|| names.iter().find(|name| is_same_key(key, name)));
+        }
+        match same {
             Some(name) => Err(E::custom(format!(
                 "the key `{}` is `{name}` in another case",
                 key.escape_debug()
@@ -243,7 +249,8 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
 /// The text on one line.
 fn printable(text: &str) -> Cow<'_, str> {
     // Nearly every text is of printable ASCII characters, which is seen at once.
-    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let is_plain = |byte| matches!(byte, b' '..=b'~');
+    let is_plain = text.bytes().fold(true, |all, byte| all & is_plain(byte));
     match !is_plain && text.contains(char::is_control) {
         true => Cow::Owned(text.replace(char::is_control, "\u{fffd}")),
         false => Cow::Borrowed(text),

@@ -248,7 +248,7 @@ impl<'a> Found<'a> {
         for words in all {
             for statement in words.accepted() {
                 let said = match statement.predicate() {
-                    Predicate::EmergencyChange(said) if statement.digest() == *id => {
+                    Predicate::EmergencyChange(said) if statement.digest() == id => {
                         found.images.extend(words.check.subject.cloned());
                         Said::Declared(said)
                     }
@@ -267,7 +267,7 @@ impl<'a> Found<'a> {
                     _ => continue,
                 };
                 // One signature that is attached to several images is one statement.
-                if seen.insert((statement.digest(), statement.signer().to_string())) {
+                if seen.insert((statement.digest(), statement.signer().name())) {
                     found.statements.push((statement, said));
                 }
             }
@@ -345,7 +345,7 @@ fn listed_statement(
 
 impl<'a> SignedWords<'a> {
     fn said(&self, id: &Digest) -> Option<&'a EmergencyChange> {
-        let mut declared = self.accepted().filter(|it| it.digest() == *id);
+        let mut declared = self.accepted().filter(|it| it.digest() == id);
         declared.find_map(|it| match it.predicate() {
             Predicate::EmergencyChange(said) => Some(&**said),
             _ => None,

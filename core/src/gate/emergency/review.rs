@@ -123,7 +123,7 @@ impl Snapshot {
                 // The same signature is verified under each trust root by itself.
                 let key = (
                     statement.digest(),
-                    statement.signer().to_string(),
+                    statement.signer().name(),
                     statement.anchor(),
                 );
                 statements.insert(key, statement);
@@ -191,7 +191,7 @@ impl UsedEmergency {
         }
         for statement in statements {
             let names = match statement.predicate() {
-                Predicate::EmergencyChange(_) if statement.digest() == self.declaration => {
+                Predicate::EmergencyChange(_) if *statement.digest() == self.declaration => {
                     &mut all.declared_by
                 }
                 Predicate::Approval(said) if said.emergency.as_ref() == Some(&self.declaration) => {
@@ -259,7 +259,7 @@ impl UsedEmergency {
                 at,
                 reason: said.reason.clone(),
                 follow_ups: said.follow_ups.clone(),
-                statement: statement.digest(),
+                statement: statement.digest().clone(),
             });
         }
         refused

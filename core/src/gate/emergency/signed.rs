@@ -110,7 +110,7 @@ impl<'a> SignedWords<'a> {
             .accepted()
             .filter(|it| matches!(it.predicate(), Predicate::EmergencyChange(_)));
         declarations.map(move |it| {
-            let id = it.digest();
+            let id = it.digest().clone();
             let latest = verified_times(it).map(|(_, latest)| latest);
             let by = person(it.signer(), self.people).ok();
             let is_agreed = by.is_some_and(|by| self.is_entitled(by, None)) || agreed.contains(&id);
@@ -209,7 +209,7 @@ impl<'a> SignedWords<'a> {
         let mut declarers = Vec::new();
         let mut refused = None;
         let mut found = None;
-        for statement in self.accepted().filter(|it| it.digest() == *id) {
+        for statement in self.accepted().filter(|it| it.digest() == id) {
             let Predicate::EmergencyChange(said) = statement.predicate() else {
                 continue;
             };
@@ -396,7 +396,7 @@ impl<'a> SignedWords<'a> {
     fn first_declarer(&self, id: &Digest) -> Option<&'a str> {
         // Everybody can sign the same text again, so the one who signed it first has declared it.
         let signed = self.accepted().filter(|it| {
-            it.digest() == *id && matches!(it.predicate(), Predicate::EmergencyChange(_))
+            it.digest() == id && matches!(it.predicate(), Predicate::EmergencyChange(_))
         });
         let first = signed
             .filter_map(|it| {
@@ -499,7 +499,7 @@ impl<'a> SignedWords<'a> {
             };
             let (promotion, world) = (self.check.promotion, self.check.world);
             let own = statement.digest();
-            let id = said.emergency.as_ref().unwrap_or(&own);
+            let id = said.emergency.as_ref().unwrap_or(own);
             // One for a cluster is kept where it is known that this is the cluster.
             let scoped = scopes_include("decision", &said.scopes, promotion, world);
             let what = self.about(said, id);

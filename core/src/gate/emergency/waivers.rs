@@ -199,7 +199,7 @@ impl<'a> Waivers<'a> {
     fn check<'c>(
         &'c self,
         policy: &'c Policy,
-        needs: &'c Needs,
+        needs: &'c Needs<'c>,
         at: usize,
     ) -> Option<ImageCheck<'c>> {
         let (image, pin) = self.promotion.images().nth(at)?;
@@ -334,7 +334,7 @@ fn images_about(policy: &Policy, promotion: &Promotion) -> Vec<usize> {
 
 /// What statements about emergency changes need: the trust roots, with certificates and with the keys of everybody in the people directory,
 /// because each of these people may declare an emergency change, and end the one they declared.
-fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs {
+fn needs_of(section: &EmergencyPolicy, policy: &Policy, world: &World) -> Needs<'static> {
     let people = world.people.value();
     let each = people.into_iter().flat_map(|people| people.people());
     let keys: Vec<_> = each.flat_map(Person::keys).map(Arc::clone).collect();

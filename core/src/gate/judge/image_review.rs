@@ -29,7 +29,7 @@ pub(super) struct PolicyEntry<'a> {
     pub(super) policy: &'a Policy,
     pub(super) index: usize,
     pub(super) named: &'a NamedRequirement,
-    pub(super) needs: Needs,
+    pub(super) needs: Needs<'a>,
 }
 
 impl<'a> PolicyEntry<'a> {

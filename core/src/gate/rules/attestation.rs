@@ -172,7 +172,7 @@ impl Rule for Attestation {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         Needs::under([&self.signed_by].into_iter(), &world.trust_roots)
     }
 
@@ -222,6 +222,12 @@ fn signed_at(statement: &VerifiedStatement) -> Option<Timestamp> {
     statement.times().iter().map(|time| time.at).min()
 }
 
+/// The newest first, which is most likely the one that counts; and the same one is reported in any order.
+fn newest_first(statement: &VerifiedStatement) -> impl Ord {
+    let (digest, by) = (statement.digest(), statement.signer().name());
+    (Reverse(signed_at(statement)), digest, by)
+}
+
 impl ImageRule for Attestation {
     fn check(&self, check: &ImageCheck<'_>) -> Judgement {
         let evidence = match readable(check) {
@@ -237,10 +243,7 @@ impl ImageRule for Attestation {
                 Err(refusal) => refused.push(refusal),
             }
         }
-        // The newest first, which is most likely the one that counts; and the same one is reported in any order.
-        accepted.sort_by_cached_key(|it| {
-            (Reverse(signed_at(it)), it.digest(), it.signer().to_string())
-        });
+        accepted.sort_by(|a, b| newest_first(a).cmp(&newest_first(b)));
         let mut work = check.work.clone();
         for statement in accepted {
             if work.is_spent() {

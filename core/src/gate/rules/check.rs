@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Needs, Requirement};
 use crate::attest::unaccepted::TOO_LARGE;
-use crate::attest::{Origin, Signer, VerifiedStatement};
+use crate::attest::{KeyFingerprint, Origin, Signer, VerifiedStatement};
 use crate::expression::Work;
 use crate::gate::evidence::{
     Collected, Effect, Form, ImageEvidence, Subject, UnacceptedEvidence, Unavailability,
@@ -58,7 +58,7 @@ pub struct ImageCheck<'a> {
     pub world: &'a World,
     /// What the rule needs: the rule decides by evidence under these anchors alone. The evidence below can hold more, which
     /// other rules need, and which only an explanation may mention.
-    pub needs: &'a Needs,
+    pub needs: &'a Needs<'a>,
     /// The image's field path and its reference as written.
     pub image: &'a ImageUse,
     /// The image's digest, or why it is not known.
@@ -265,16 +265,16 @@ pub(super) fn in_time(origin: &Origin, at: jiff::Timestamp) -> Result<(), String
 
 /// When statements were signed. The same statement by a key is one statement of its earliest verified time: only some of the anchors may
 /// confirm a time, and a key's signature can be timestamped again later. With a certificate, each signature has a time of its own.
-pub(super) struct SigningTimes(BTreeMap<(Digest, String), Timestamp>);
+pub(super) struct SigningTimes<'s>(BTreeMap<(&'s Digest, &'s KeyFingerprint), Timestamp>);
 
-impl SigningTimes {
-    pub(super) fn of<'s>(statements: impl IntoIterator<Item = &'s VerifiedStatement>) -> Self {
+impl<'s> SigningTimes<'s> {
+    pub(super) fn of(statements: impl IntoIterator<Item = &'s VerifiedStatement>) -> Self {
         let mut times = BTreeMap::new();
         for statement in statements {
-            if let (Signer::Key(_), Some(at)) =
+            if let (Signer::Key(key), Some(at)) =
                 (statement.signer(), statement.made_at(Timestamp::MAX))
             {
-                let known = times.entry(SigningTimes::key(statement)).or_insert(at);
+                let known = times.entry((statement.digest(), key)).or_insert(at);
                 *known = at.min(*known);
             }
         }
@@ -284,7 +284,7 @@ impl SigningTimes {
     /// The time of one of these statements; `None` where nothing confirms one.
     pub(super) fn at(&self, statement: &VerifiedStatement) -> Option<Timestamp> {
         match statement.signer() {
-            Signer::Key(_) => self.0.get(&SigningTimes::key(statement)).copied(),
+            Signer::Key(key) => self.0.get(&(statement.digest(), key)).copied(),
             Signer::Certificate(_) => statement.made_at(Timestamp::MAX),
         }
     }
@@ -293,10 +293,6 @@ impl SigningTimes {
     pub(super) fn is_later(&self, new: &VerifiedStatement, old: &VerifiedStatement) -> bool {
         let times = self.at(new).zip(self.at(old));
         times.is_some_and(|(new, old)| new > old) && new.signer().is_in_another_run(old.signer())
-    }
-
-    fn key(statement: &VerifiedStatement) -> (Digest, String) {
-        (statement.digest(), statement.signer().to_string())
     }
 }
 
@@ -395,11 +391,7 @@ fn naming_what_is_too_large(judgement: Judgement, check: &ImageCheck<'_>) -> Jud
         "what is too large to be read does not count: {}: {}",
         large.source, large.why.detail
     );
-    let warning = match &judgement.warning {
-        Some(earlier) => format!("{earlier}; {large}"),
-        None => large,
-    };
-    judgement.warning(warning)
+    judgement.warning(large)
 }
 
 /// Why some of the evidence was not read, if that could turn a pass. While a registry does not answer, its last complete listing

@@ -74,7 +74,7 @@ pub trait Rule {
     fn scope(&self) -> Scope<'_>;
 
     /// The anchors under which the rule needs evidence of each image that its policy matches.
-    fn needs(&self, _world: &World) -> Needs {
+    fn needs(&self, _world: &World) -> Needs<'_> {
         Needs::default()
     }
 
@@ -171,22 +171,22 @@ pub struct EvidenceUse {
 
 /// What one rule needs for each image that its policy matches: signatures and statements, verified under these anchors.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub struct Needs<'r> {
     /// The anchors to verify under.
     pub anchors: BTreeMap<AnchorId, Anchor>,
     /// The signers whose provenance and other statements the rule listens to. Approvals are everyone's in the people directory.
-    pub signers: Vec<AcceptedSigner>,
+    pub signers: Vec<&'r AcceptedSigner>,
     /// Trust roots that the rule names and the configuration does not have.
     pub missing_roots: BTreeSet<String>,
 }
 
-impl Needs {
+impl<'r> Needs<'r> {
     /// Evidence under these trust roots, by certificates and by keys.
     pub(super) fn roots<'a>(
         names: impl Iterator<Item = &'a str>,
         keys: &[Arc<PublicKey>],
         roots: &TrustRoots,
-    ) -> Needs {
+    ) -> Needs<'r> {
         let mut needs = Needs::default();
         for name in names {
             let Some(root) = roots.get(name) else {
@@ -206,17 +206,17 @@ impl Needs {
     }
 
     /// The needs of two rules together.
-    fn and(mut self, other: Needs) -> Needs {
+    fn and(mut self, other: Needs<'r>) -> Needs<'r> {
         self.anchors.extend(other.anchors);
         self.signers.extend(other.signers);
         self.missing_roots.extend(other.missing_roots);
         self
     }
 
-    fn under<'a>(signers: impl Iterator<Item = &'a AcceptedSigner>, roots: &TrustRoots) -> Needs {
+    fn under(signers: impl Iterator<Item = &'r AcceptedSigner>, roots: &TrustRoots) -> Needs<'r> {
         let mut needs = Needs::default();
         for signer in signers {
-            needs.signers.push(signer.clone());
+            needs.signers.push(signer);
             let anchors = signer.anchors(roots).into_iter();
             needs
                 .anchors
@@ -416,7 +416,7 @@ impl Requirement {
     }
 
     /// See `Rule::needs`.
-    pub fn needs(&self, world: &World) -> Needs {
+    pub fn needs(&self, world: &World) -> Needs<'_> {
         match self.evidence() {
             Some(_) => self.rule().needs(world),
             None => Needs::default(),

@@ -148,7 +148,6 @@ impl NoFreeze {
         let and_ignored = ignored.iter().map(|why| format!("; {why}"));
         let and_ignored = and_ignored.collect::<String>();
         let open = format!("no change freeze of `{environment}` lasts");
-        let mut warnings = ignored;
         let judgement = match near {
             None => Judgement::pass(NOT_FROZEN, format!("{open}{and_ignored}")),
             Some(near) => {
@@ -156,14 +155,11 @@ impl NoFreeze {
                 let start = near.freeze.show(near.start);
                 let detail = format!("{open}; `{name}` begins {start}{and_ignored}");
                 let start = near.freeze.show_short(near.start);
-                warnings.push(format!("`{environment}` is frozen from {start} (`{name}`)"));
-                Judgement::pass(FREEZE_NEAR, detail)
+                let warning = format!("`{environment}` is frozen from {start} (`{name}`)");
+                Judgement::pass(FREEZE_NEAR, detail).warning(warning)
             }
         };
-        match warnings.is_empty() {
-            true => judgement,
-            false => judgement.warning(warnings.join("; ")),
-        }
+        ignored.into_iter().fold(judgement, Judgement::warning)
     }
 }
 

@@ -133,7 +133,7 @@ impl Rule for Sbom {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         Needs::under([&self.signed_by].into_iter(), &world.trust_roots)
     }
 }
@@ -167,7 +167,7 @@ struct SignedBills<'e> {
     /// By other signers: why they do not count.
     not_accepted: Vec<(Mismatch, String)>,
     /// When those by accepted signers were signed.
-    times: SigningTimes,
+    times: SigningTimes<'e>,
 }
 
 impl<'e> SignedBills<'e> {
@@ -297,7 +297,7 @@ impl Sbom {
             .clone()
             .filter(|(bill, _)| self.accept_empty || !bill.is_empty);
         let usable =
-            usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().to_string()));
+            usable.min_by_key(|(bill, it)| (bill.format, &bill.version, it.signer().name()));
         if let Some((bill, statement)) = usable {
             let (format, version, count) = (bill.format, &bill.version, bill.packages.len());
             let by = statement.signer();

@@ -78,7 +78,7 @@ impl Rule for Unflagged {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         let known = |name: &&String| !world.trust_roots.contains_key(*name);
         Needs {
             missing_roots: self.roots.iter().filter(known).cloned().collect(),

@@ -235,7 +235,7 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
-            self.named.statements.insert(statement.digest());
+            self.named.statements.insert(statement.digest().clone());
             self.add_actors(provenance, standing, people);
             // A build whose provenance does not say who started it is not made known by that of another build.
             if isolated && provenance.actors.is_empty() {
@@ -287,7 +287,7 @@ impl Found {
         for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
             // Who started the build is an author too, where the provenance says it.
-            self.named.statements.insert(statement.digest());
+            self.named.statements.insert(statement.digest().clone());
             self.add_actors(provenance, Standing::Adds, people);
             if provenance.commits.is_empty() {
                 let by = statement.signer();
@@ -320,7 +320,7 @@ impl Found {
                 _ => continue,
             };
             // 1. The record's authors count in any case: a record that does not fit can only add.
-            self.named.statements.insert(statement.digest());
+            self.named.statements.insert(statement.digest().clone());
             let fits = record_fits(source, record, statement, &proven, check);
             let standing = match &fits {
                 Ok(()) => Standing::Establishes,

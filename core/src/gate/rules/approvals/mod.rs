@@ -336,7 +336,7 @@ impl Rule for Approvals {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         let signers = self.authors_from.iter().flat_map(AuthorSource::signers);
         self.needs_of_approvals(world)
             .and(Needs::under(signers, &world.trust_roots))
@@ -455,7 +455,7 @@ impl Approvals {
 
     /// The anchors under which approvals are accepted: the policy's trust roots, with certificates and with the keys of the
     /// people who may approve.
-    fn needs_of_approvals(&self, world: &World) -> Needs {
+    fn needs_of_approvals(&self, world: &World) -> Needs<'static> {
         let people = world.people.value();
         let keys = people.map(|people| {
             let each = self.from.iter().flat_map(|from| from.keys(people));

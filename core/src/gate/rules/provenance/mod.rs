@@ -185,7 +185,7 @@ impl Rule for Provenance {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         let signers = self.builders.iter().map(|builder| &builder.signed_by);
         Needs::under(signers, &world.trust_roots)
     }

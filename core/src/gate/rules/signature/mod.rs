@@ -231,7 +231,7 @@ impl Rule for Signature {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         Needs::under(self.accepted(), &world.trust_roots)
     }
 

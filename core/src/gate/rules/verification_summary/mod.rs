@@ -226,7 +226,7 @@ impl Rule for VerificationSummaryRule {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         let signers = self.verifiers.iter().map(|verifier| &verifier.signed_by);
         Needs::under(signers, &world.trust_roots)
     }

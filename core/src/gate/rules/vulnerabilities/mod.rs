@@ -240,7 +240,7 @@ impl Rule for Vulnerabilities {
         Scope::Image(self)
     }
 
-    fn needs(&self, world: &World) -> Needs {
+    fn needs(&self, world: &World) -> Needs<'_> {
         let of_vex = self.vex.iter().map(|vex| &vex.signed_by);
         Needs::under(
             [&self.signed_by].into_iter().chain(of_vex),

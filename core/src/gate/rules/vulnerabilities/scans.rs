@@ -68,7 +68,7 @@ impl<'e> SignedScans<'e> {
                         at,
                     };
                     // The same statement under several anchors is one scan, of its earliest time.
-                    let key = (statement.digest(), by.to_string());
+                    let key = (statement.digest(), by.name());
                     let known = read.entry(key).or_insert(new);
                     known.at = [known.at, at].into_iter().flatten().min();
                 }
@@ -115,7 +115,8 @@ impl<'e> CurrentScans<'e> {
             Some(at) => is_newest(it) && earliest.is_none_or(|first| first <= at),
         };
         let mut scans: Vec<_> = signed.read.iter().filter(counts).copied().collect();
-        scans.sort_by_key(|it| (it.scan.scanner.clone(), it.at, it.statement.digest()));
+        let order = |it: &SignedScan<'e>| (&*it.scan.scanner, it.at, it.statement.digest());
+        scans.sort_by(|a, b| order(a).cmp(&order(b)));
         CurrentScans { scans }
     }
 
@@ -188,9 +189,9 @@ impl Vulnerabilities {
             scan,
             at,
         } = scan;
-        let by = format!("scan of `{}` by {}", scan.scanner, statement.signer());
+        let by = || format!("scan of `{}` by {}", scan.scanner, statement.signer());
         let another = |why: String| {
-            Judgement::fail(SCAN_OF_ANOTHER_ARTIFACT, format!("{by}: {why}")).hint(format!(
+            Judgement::fail(SCAN_OF_ANOTHER_ARTIFACT, format!("{}: {why}", by())).hint(format!(
                 "scan this image: `trivy image --format cosign-vuln --output scan.json {}`",
                 check.name()
             ))
@@ -213,7 +214,8 @@ impl Vulnerabilities {
             && database > at.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX)
         {
             let detail = format!(
-                "{by}: the scan is of {}, and its database of {}",
+                "{}: the scan is of {}, and its database of {}",
+                by(),
                 minute(at),
                 minute(database)
             );
@@ -222,7 +224,7 @@ impl Vulnerabilities {
             );
         }
         if scanned.is_empty && !self.accept_empty {
-            let detail = format!("{by}: the scanner found no package in the image");
+            let detail = format!("{}: the scanner found no package in the image", by());
             return Err(Judgement::fail(NOTHING_SCANNED, detail)
                 .hint("check that the scanner supports the image, or ask for `acceptEmpty: true` in the policy"));
         }
@@ -231,18 +233,21 @@ impl Vulnerabilities {
             return Ok(());
         }
         if ages.scan.is_some() && at.is_none() {
-            let detail = format!("{by}: no log and no timestamp authority confirms its time");
+            let detail = format!(
+                "{}: no log and no timestamp authority confirms its time",
+                by()
+            );
             return Err(Judgement::fail(SCAN_TIME_UNKNOWN, detail)
                 .hint("attest with a transparency log or a timestamp authority"));
         }
-        self.database_is_recent(scan, ages.database, &by)
+        self.database_is_recent(scan, ages.database, by)
     }
 
     fn database_is_recent(
         &self,
         scan: &VulnerabilityScan,
         earliest: Option<Timestamp>,
-        by: &str,
+        by: impl Fn() -> String,
     ) -> Result<(), Judgement> {
         let Some(earliest) = earliest else {
             return Ok(());
@@ -252,7 +257,8 @@ impl Vulnerabilities {
             Some(database) => {
                 let most = self.maximum_database_age.map(|age| age.to_string());
                 let detail = format!(
-                    "{by}: its database is of {}, and may be at most {} old",
+                    "{}: its database is of {}, and may be at most {} old",
+                    by(),
                     minute(database),
                     most.unwrap_or_default()
                 );
@@ -260,7 +266,10 @@ impl Vulnerabilities {
                     .hint("update the database of the scanner and scan again"))
             }
             None => {
-                let detail = format!("{by}: the report does not say when its database was updated");
+                let detail = format!(
+                    "{}: the report does not say when its database was updated",
+                    by()
+                );
                 Err(Judgement::fail(DATABASE_AGE_UNKNOWN, detail)
                     .hint("scan with Grype, or leave out `maximumDatabaseAge`"))
             }
