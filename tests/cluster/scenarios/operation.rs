@@ -45,7 +45,7 @@ pub fn scenarios() -> Vec<Scenario> {
         (
             scenario(
                 26,
-                "the roles of the gate allow all that the scenarios made it ask for, and what none of them uses is printed",
+                "the roles of the gate allow all that the scenarios made it ask for, and nothing more",
                 rights,
             ),
             false,

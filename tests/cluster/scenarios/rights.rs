@@ -187,5 +187,5 @@ pub fn rights(cluster: &Cluster) {
         !is_used && !in_other_cases.contains(&*right.what)
     });
     let unused: Vec<_> = unused.map(ToString::to_string).collect();
-    println!("  granted, and not asked for: {unused:?}");
+    assert!(unused.is_empty(), "granted, and not asked for: {unused:#?}");
 }
