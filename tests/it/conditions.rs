@@ -336,6 +336,8 @@ fn an_attestation_of_a_type_with_a_rule_of_its_own_is_refused_with_the_rule() {
         ),
         ("https://sigstore.dev/cosign/sign/v1", "use `signature`"),
         ("test-result", "is not a predicate type"),
+        (":test-result", "is not a predicate type"),
+        ("https:", "is not a predicate type"),
     ] {
         let found = problems(&format!(
             "  tags: Resolve\n  requirements: [{{attestation: {{predicateType: \"{kind}\", signedBy: {SIGNER}}}}}]\n"
@@ -360,14 +362,22 @@ fn an_expression_over_an_environment_needs_a_policy_with_one() {
 
 #[test]
 fn an_expression_without_a_variable_is_warned_of() {
-    let text = format!("{HEAD}  requirements: [{{expression: {{rule: \"1 == 1\"}}}}]\n");
-    let set = api::load(
-        &[("p.yaml".to_owned(), text.into_bytes())],
-        &FACTS.trust_roots(),
-    );
-    let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("the expression uses no variable"));
+    for requirement in [
+        "expression: {rule: \"1 == 1\"}".to_owned(),
+        format!(
+            "attestation: {{predicateType: \"https://example.com/x\", signedBy: {SIGNER}, expression: \"1 == 1\"}}"
+        ),
+    ] {
+        let text = format!("{HEAD}  requirements: [{{digestPinned: {{}}}}, {{{requirement}}}]\n");
+        let set = api::load(
+            &[("p.yaml".to_owned(), text.into_bytes())],
+            &FACTS.trust_roots(),
+        );
+        let warnings: Vec<_> = set.warnings.iter().map(ToString::to_string).collect();
+        let about = warnings.iter();
+        let about = about.filter(|it| it.contains("the expression uses no variable"));
+        assert_eq!(about.count(), 1, "{warnings:?}");
+    }
 }
 
 /// The id of an accepted verifier is in a statement that everybody can write.

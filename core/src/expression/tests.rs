@@ -457,6 +457,21 @@ fn values_that_are_too_large_or_too_deep_are_not_evaluated() {
 }
 
 #[test]
+fn a_comparison_with_a_short_text_does_not_count_the_other_side() {
+    let long = json!({"text": "x".repeat(1 << 20)});
+    let spent = |source| {
+        SPENT.set(0);
+        evaluated(source, &long).unwrap();
+        SPENT.get()
+    };
+    let read = 1 << 14;
+    let compared = spent("body.text == 'a'");
+    assert!(spent("body.text.contains('a')") >= compared + read);
+    let with_itself = spent("body.text == body.text");
+    assert!(with_itself >= compared + 2 * read, "{with_itself}");
+}
+
+#[test]
 fn an_evaluation_within_the_limits_counts_nothing_twice() {
     // As large as the answer of a tracker gets.
     let row = |index: usize| json!({"number": format!("INC{index}"), "priority": "1", "text": "x".repeat(200)});
