@@ -78,7 +78,8 @@ impl AdmissionResponse {
             .warnings()
             .into_iter()
             .map(|text| cut(&text, MAXIMUM_WARNING));
-        let warnings = noted.chain(warnings);
+        // What denies elsewhere comes first, so that nothing that is only worth a note takes its place.
+        let warnings = warnings.chain(noted).collect();
         AdmissionResponse {
             allowed: !denied,
             message: if denied {
@@ -86,7 +87,7 @@ impl AdmissionResponse {
             } else {
                 String::new()
             },
-            warnings: warnings.take(MAXIMUM_WARNINGS).collect(),
+            warnings: at_most(MAXIMUM_WARNINGS, warnings),
             audit,
             emergencies,
         }
@@ -111,6 +112,17 @@ impl AdmissionResponse {
             ..AdmissionResponse::default()
         }
     }
+}
+
+/// The first warnings, and how many there are besides.
+fn at_most(most: usize, mut warnings: Vec<String>) -> Vec<String> {
+    if warnings.len() > most {
+        let more = warnings.split_off(most - 1).len();
+        warnings.push(format!(
+            "{more} more warnings: `promotion-gate check` shows all of them"
+        ));
+    }
+    warnings
 }
 
 /// The `AdmissionReview` with the answer, in the version of the request.
@@ -359,4 +371,18 @@ pub(super) fn cut(text: &str, length: usize) -> String {
         return text;
     }
     format!("{text:.0$}…", length.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_how_many_warnings_it_leaves_out() {
+        let all = |count| (0..count).map(|n: usize| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(at_most(8, all(8)), all(8));
+        let shown = at_most(8, all(9));
+        assert_eq!((shown.len(), &shown[..7]), (8, &all(7)[..]));
+        assert!(shown[7].starts_with("2 more warnings"), "{shown:?}");
+    }
 }

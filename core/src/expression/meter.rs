@@ -1,9 +1,9 @@
 //! Counts the work of an evaluation.
 //!
 //! The library evaluates without any limit. So each expression is rewritten after it is parsed: every turn of a loop, and every value
-//! that an operation reads or copies as a whole, goes through a function that counts it, and that fails once the limit is reached. An
-//! operator such as `||` can hide that failure, so the caller asks [`Meter::is_spent`] afterwards. A spent meter fails at once,
-//! so nothing goes on for long.
+//! that an operation reads or copies as a whole, goes through a function that counts it, and that fails once the limit is reached. Short
+//! values that are written in the expression are not counted, and neither is what is compared with one. An operator such as `||` can
+//! hide that failure, so the caller asks [`Meter::is_spent`] afterwards. A spent meter fails at once, so nothing goes on for long.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
 };
-use cel::common::types::{CelInt, CelList, CelMap, DYN_TYPE, Type};
+use cel::common::types::{CelDouble, CelInt, CelList, CelMap, CelUInt, DYN_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
-use cel::{Env, ExecutionError};
+use cel::{Env, ExecutionError, Value};
 
 use super::names::Shape;
 use super::value::weight;
@@ -28,6 +28,10 @@ const CHARGE: &str = "@charge";
 const TURN: &str = "@turn";
 /// Counts a value, and gives it back; of a map, its keys in order.
 const RANGE: &str = "@range";
+/// Counts what is searched for in a list, and gives it back.
+const NEEDLE: &str = "@needle";
+/// Gives back an index, unless it is a number that is no place in a list.
+const PLACE: &str = "@place";
 /// The most work of one evaluation. A part of an expression that is evaluated, a value that is read, and 64 bytes of a text are one
 /// unit each: about 50 ms on one core.
 const MAXIMUM_WORK: u64 = 500_000;
@@ -161,6 +165,9 @@ pub(super) fn environment() -> Arc<Env> {
         let _ = environment.add_overload(CHARGE, CHARGE, two(), charge);
         let _ = environment.add_overload(TURN, TURN, two(), turn);
         let _ = environment.add_overload(RANGE, RANGE, two(), range);
+        let _ = environment.add_overload(PLACE, PLACE, two(), place);
+        let three = vec![DYN_TYPE, DYN_TYPE, DYN_TYPE];
+        let _ = environment.add_overload(NEEDLE, NEEDLE, three, needle);
         let _ = pattern::declare(&mut environment);
         let _ = time::declare(&mut environment);
         Arc::new(environment)
@@ -187,6 +194,40 @@ fn range<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Execu
     Ok(CowVal::owned(CelList::from(keys.collect::<Vec<_>>())))
 }
 
+/// The library copies what it compares a number with, if that is not a number.
+fn needle<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let list = arguments.pop();
+    let (meter, needle) = taken(arguments)?;
+    let list = list.as_ref().and_then(|it| it.downcast_ref::<CelList>());
+    let items = list.into_iter().flat_map(|list| list.inner());
+    let copies = match is_number(&*needle) {
+        true => 0,
+        false => items.filter(|item| is_number(&***item)).count(),
+    };
+    let times = u64::try_from(copies + 1).unwrap_or(u64::MAX);
+    meter.count(weight(&*needle).saturating_mul(times))?;
+    Ok(needle)
+}
+
+fn is_number(value: &dyn Val) -> bool {
+    value.downcast_ref::<CelInt>().is_some()
+        || value.downcast_ref::<CelUInt>().is_some()
+        || value.downcast_ref::<CelDouble>().is_some()
+}
+
+/// The library copies a list into its error about a number that is not whole.
+fn place<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    /// Every smaller number without a fraction is an integer that a double represents exactly.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let (meter, index) = taken(arguments)?;
+    meter.count(1)?;
+    let number = index.downcast_ref::<CelDouble>().map(|it| *it.inner());
+    match number.is_none_or(|it| it.fract() == 0.0 && it.abs() < EXACT) {
+        true => Ok(index),
+        false => Err(ExecutionError::UnsupportedIndex(Value::Null, Value::Null)),
+    }
+}
+
 fn turn<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let (meter, work) = taken(arguments)?;
     let work = work.downcast_ref::<CelInt>().map(|work| *work.inner());
@@ -208,20 +249,7 @@ pub(super) fn metered(expression: IdedExpr) -> IdedExpr {
     let IdedExpr { id, expr } = expression;
     let charged = |part| charged(id, metered(part));
     let expr = match expr {
-        Expr::Call(call) => {
-            let compares = COMPARING.contains(&&*call.func_name);
-            let is_light =
-                LIGHT.contains(&&*call.func_name) || compares && call.args.iter().any(is_short);
-            let argument = |part| match is_light || is_short(&part) {
-                true => metered(part),
-                false => charged(part),
-            };
-            Expr::Call(CallExpr {
-                target: call.target.map(|target| Box::new(argument(*target))),
-                args: call.args.into_iter().map(argument).collect(),
-                ..call
-            })
-        }
+        Expr::Call(call) => Expr::Call(metered_call(id, call)),
         Expr::Comprehension(over) => Expr::Comprehension(Box::new(metered_loop(id, *over))),
         Expr::List(mut list) => {
             list.elements = list.elements.into_iter().map(charged).collect();
@@ -249,6 +277,35 @@ pub(super) fn metered(expression: IdedExpr) -> IdedExpr {
     IdedExpr { id, expr }
 }
 
+/// A call whose operands are counted, as far as the operation reads or copies them as a whole.
+fn metered_call(id: u64, mut call: CallExpr) -> CallExpr {
+    match (&*call.func_name, call.args.as_mut_slice()) {
+        (operators::IN, [needle, list]) if !is_short(needle) && !is_of_texts(list) => {
+            let searched = metered(list.clone());
+            let needle_in = vec![meter(id), metered(std::mem::take(needle)), searched];
+            *needle = called(id, NEEDLE, needle_in);
+            *list = charged(id, metered(std::mem::take(list)));
+            return call;
+        }
+        (operators::INDEX | operators::OPT_INDEX, [_, index]) if !is_text(index) => {
+            *index = called(id, PLACE, vec![meter(id), std::mem::take(index)]);
+        }
+        _ => {}
+    }
+    let compares = COMPARING.contains(&&*call.func_name);
+    let is_light =
+        LIGHT.contains(&&*call.func_name) || compares && call.args.last().is_some_and(is_short);
+    let argument = |part| match is_light || is_short(&part) {
+        true => metered(part),
+        false => charged(id, metered(part)),
+    };
+    CallExpr {
+        target: call.target.map(|target| Box::new(argument(*target))),
+        args: call.args.into_iter().map(argument).collect(),
+        ..call
+    }
+}
+
 /// Operators that read a part of their operands only.
 const LIGHT: &[&str] = &[
     operators::CONDITIONAL,
@@ -259,7 +316,8 @@ const LIGHT: &[&str] = &[
     operators::NOT_STRICTLY_FALSE,
 ];
 
-/// Operators that read no more of one operand than the other one has.
+/// Operators that read no more of their first operand than the second one has. The other way round it is not so: a number copies what
+/// it is compared with.
 const COMPARING: &[&str] = &[operators::EQUALS, operators::NOT_EQUALS];
 
 /// Whether a part is a value that is written in the expression and costs no more to read than the part itself.
@@ -270,6 +328,15 @@ fn is_short(part: &IdedExpr) -> bool {
         Expr::Literal(_) => true,
         _ => false,
     }
+}
+
+fn is_text(part: &IdedExpr) -> bool {
+    matches!(part.expr, Expr::Literal(LiteralValue::String(_)))
+}
+
+/// Whether a part is a list of texts that are written in the expression.
+fn is_of_texts(part: &IdedExpr) -> bool {
+    matches!(&part.expr, Expr::List(list) if list.elements.iter().all(is_text))
 }
 
 /// A loop that counts its turns. The library copies each item of the range once, and runs a loop in linear time only if it recognises

@@ -426,6 +426,14 @@ fn an_expression_built_to_burn_cpu_is_stopped() {
         "body.list.map(a, body.deep == body.deep)",
         "body.texts.map(a, size(body.text) + size(body.text + a))",
         "body.texts.map(a, body.text.matches('(a|aa|a.a)*b'))",
+        // A number copies what it is compared with.
+        "body.list.all(a, 1 != body)",
+        "body.list.all(a, 1u != body.texts)",
+        "body.list.all(a, 1.0 != body.text)",
+        "body in body.list",
+        "body.texts.exists(a, body.texts in [1, 2.5])",
+        // So does the error about a number that is no place in a list.
+        "body.list.exists(a, body.texts[0.5] == 1 || body.texts[a / 1.0 + 0.5] == 1)",
     ] {
         let result = evaluated(source, &body);
         assert_eq!(result, Err(NotEvaluated::TooMuchWork), "{source}");
@@ -466,6 +474,7 @@ fn a_comparison_with_a_short_text_does_not_count_the_other_side() {
     };
     let read = 1 << 14;
     let compared = spent("body.text == 'a'");
+    assert_eq!(spent("body.text != 'a'"), compared);
     assert!(spent("body.text.contains('a')") >= compared + read);
     let with_itself = spent("body.text == body.text");
     assert!(with_itself >= compared + 2 * read, "{with_itself}");

@@ -119,7 +119,7 @@ pub struct Judgement {
     pub detail: String,
     /// What the deployer can do next.
     pub hint: Option<String>,
-    /// What the deployer should know although the requirement is met, each under 120 characters.
+    /// What the deployer should know although the requirement is met. An answer of the webhook shows 119 characters of each.
     pub warnings: BTreeSet<Box<str>>,
 }
 

@@ -1,16 +1,11 @@
 //! Whether the evidence of an index's platforms replaces the evidence of the index.
 
-use std::collections::BTreeSet;
-
 use super::evidence::{Collected, Evidence, Subject, Unavailability};
 use super::finding::{Judgement, Outcome};
 use super::platform::{Index, PlatformManifest};
 use super::policy::Policy;
 use super::rules::EVIDENCE_UNAVAILABLE;
 use crate::reason::reasons;
-
-/// The most warnings of different platforms that one judgement shows.
-const MAXIMUM_WARNINGS: usize = 4;
 
 reasons! {
     /// The reasons for the platforms of an index.
@@ -117,7 +112,7 @@ fn check_platforms(
         .map(|manifest| (check(manifest), manifest))
         .collect();
     let warnings = judged.iter().flat_map(|(judgement, _)| &judgement.warnings);
-    let warnings = bounded(warnings.cloned().collect());
+    let warnings = warnings.cloned().collect();
     let worst = judged.into_iter().min_by_key(|(judgement, manifest)| {
         (
             judgement.outcome,
@@ -140,15 +135,6 @@ fn check_platforms(
             ..judgement
         },
     }
-}
-
-/// The first warnings, and the number of the others.
-fn bounded(mut warnings: BTreeSet<Box<str>>) -> BTreeSet<Box<str>> {
-    if let Some(first) = warnings.iter().nth(MAXIMUM_WARNINGS).cloned() {
-        let more = warnings.split_off(&first).len();
-        warnings.insert(format!("there are {more} more warnings about platforms").into());
-    }
-    warnings
 }
 
 fn platforms_unknown(unavailability: Unavailability) -> Judgement {

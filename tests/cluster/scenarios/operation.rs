@@ -45,7 +45,7 @@ pub fn scenarios() -> Vec<Scenario> {
         (
             scenario(
                 26,
-                "the roles of the gate allow all that the scenarios made it ask for, and nothing more",
+                "the roles of the gate allow all that the scenarios made it ask for, and else only what the listed cases need",
                 rights,
             ),
             false,

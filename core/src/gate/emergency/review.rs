@@ -16,7 +16,7 @@ use crate::gate::image::Digest;
 use crate::gate::needs::ImageNeeds;
 use crate::gate::people::{Lookup, People, Person};
 use crate::gate::policy::Policy;
-use crate::gate::rules::{Needs, minute, people_of, person};
+use crate::gate::rules::{Needs, minute, people_of, person, verified_times};
 use crate::gate::snapshot::Snapshot;
 use crate::gate::world::World;
 
@@ -125,6 +125,7 @@ impl Snapshot {
                     statement.digest(),
                     statement.signer().name(),
                     statement.anchor(),
+                    verified_times(statement),
                 );
                 statements.insert(key, statement);
             }
