@@ -98,9 +98,11 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let cluster = options.cluster.as_ref();
 
-    // 1. The certificate that it shows, and what it decides by.
+    // 1. The certificate that it shows, and what it decides by. Release records are read at the same time.
     let (source, managed) = certificate_source(options.certificate, cluster, &metrics)?;
     let certificate = Certificate::load(source, options.clients, &metrics)?;
+    let records =
+        cluster.map(|cluster| ReleaseRecords::start(cluster.clone(), Arc::clone(&metrics)));
     let (sources, watching) = read_sources(files, cluster, &collector, &metrics).await;
 
     // 2. Its ports.
@@ -117,12 +119,14 @@ pub async fn serve(
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
         Duties::start(cluster.clone(), sources, metrics)
     });
-    let (kept, mut background) = match (cluster, &mut duties) {
-        (Some(cluster), Some(duties)) => {
+    let (kept, mut background) = match (cluster, &mut duties, records) {
+        (Some(cluster), Some(duties), Some((records, mut tasks))) => {
             let audited = options.audited.clone();
-            let (kept, tasks) =
-                start_records(cluster, duties, audited, &sources, &collector, &metrics);
-            (Some(kept), tasks)
+            let (debts, more) = keep_records(
+                cluster, duties, audited, &records, &sources, &collector, &metrics,
+            );
+            tasks.extend(more);
+            (Some((records, debts)), tasks)
         }
         _ => (None, Vec::new()),
     };
@@ -283,42 +287,37 @@ fn keep_read(
 }
 
 /// The release records of the cluster, the records of emergency changes, and the tasks that keep them current.
-fn start_records(
+fn keep_records(
     cluster: &Cluster,
     duties: &mut Duties,
     audited: Audited,
+    records: &Arc<ReleaseRecords>,
     sources: &Arc<Sources>,
     collector: &Arc<Collector>,
     metrics: &Arc<Metrics>,
-) -> (Kept, Vec<JoinHandle<()>>) {
-    let (records, mut tasks) = ReleaseRecords::start(cluster.clone(), Arc::clone(metrics));
+) -> (Arc<Debts>, [JoinHandle<()>; 3]) {
     let debts = Debts::new(
         cluster.clone(),
         Arc::clone(sources),
-        Arc::clone(&records),
+        Arc::clone(records),
         Arc::clone(collector),
         Arc::clone(metrics),
     );
     let debts = Arc::new(debts);
     let (keep, lease) = (Arc::clone(&debts), duties.lease());
-    tasks.push(tokio::spawn(keep.keep(move || lease.is_held())));
-    duties.collect_authors(cluster.clone(), Arc::clone(sources), Arc::clone(&records));
+    let reviewed = tokio::spawn(keep.keep(move || lease.is_held()));
+    duties.collect_authors(cluster.clone(), Arc::clone(sources), Arc::clone(records));
     let (snapshots, lease) = (Arc::clone(sources), duties.lease());
-    let compare = Arc::clone(&records);
+    let compare = Arc::clone(records);
     let compare = compare.duties(
         move || lease.is_held(),
         move || snapshots.snapshot(),
         audited,
     );
-    tasks.push(tokio::spawn(compare));
-    let (tags, lease) = (Arc::clone(&records), duties.lease());
+    let (tags, lease) = (Arc::clone(records), duties.lease());
     let tags = tags.watch_tags(move || lease.is_held(), Arc::clone(collector));
-    tasks.push(tokio::spawn(tags));
-    ((records, debts), tasks)
+    (debts, [reviewed, tokio::spawn(compare), tokio::spawn(tags)])
 }
-
-/// What the cluster keeps of releases and of emergency changes.
-type Kept = (Arc<ReleaseRecords>, Arc<Debts>);
 
 /// Where connections come in.
 struct Listener {
