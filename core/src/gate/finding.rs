@@ -42,7 +42,7 @@ impl Finding {
             outcome: judgement.outcome,
             reason: judgement.reason.id,
             detail: judgement.detail,
-            hint: judgement.hint,
+            hint: judgement.hint.map(String::from),
             warnings: judgement.warnings,
             requirement_index: None,
             waived_by: None,
@@ -118,7 +118,7 @@ pub struct Judgement {
     /// The reason in words, cut to 1,200 characters because it can quote text of any length from a registry or a signer.
     pub detail: String,
     /// What the deployer can do next.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// What the deployer should know although the requirement is met. An answer of the webhook shows 119 characters of each.
     pub warnings: BTreeSet<Box<str>>,
 }
@@ -160,7 +160,7 @@ impl Judgement {
     }
 
     /// The same judgement with a hint: what the deployer can do next.
-    pub fn hint(self, hint: impl Into<String>) -> Judgement {
+    pub fn hint(self, hint: impl Into<Box<str>>) -> Judgement {
         Judgement {
             hint: Some(hint.into()),
             ..self

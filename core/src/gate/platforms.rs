@@ -86,7 +86,7 @@ fn mention_platforms(
         ),
         hint: Some(format!(
             "provide the evidence for the index (`{index}`), or set `allowUnsignedIndex: true` in the policy"
-        )),
+        ).into()),
         ..on_index
     }
 }

@@ -229,7 +229,7 @@ pub(super) fn unless_too_large(
     }
     let detail = format!("{}; and {large}", failed.detail);
     // What helps against the denial helps still: the piece may be anything.
-    let hints = failed.hint.into_iter().chain([check.look()]);
+    let hints = failed.hint.into_iter().chain([check.look().into()]);
     let hints: Vec<_> = hints.collect();
     Judgement::undecided(unaccepted, detail).hint(hints.join("; "))
 }
