@@ -571,7 +571,13 @@ async fn a_complete_listing_serves_up_to_the_policys_staleness() {
     );
     let gate = approving(&registry);
     let said = async |image: &Image| gate.says("approvals", &image.reference()).await.1;
+    let is_of_before = async || {
+        let review = gate.review(&[image.reference()]).await;
+        let finding = &review.verdict.policies()[0].findings()[0];
+        finding.detail.ends_with("when the registry last answered")
+    };
     assert_eq!(said(&image).await, "approved");
+    assert!(!is_of_before().await);
     assert_eq!(said(&denied).await, "approvals-missing");
     registry.fail(Via::ALL);
     registry.look_ups();
@@ -587,6 +593,7 @@ async fn a_complete_listing_serves_up_to_the_policys_staleness() {
     assert_eq!(said(&denied).await, "evidence-partial");
     advance(Duration::from_secs(400)).await;
     assert_eq!(said(&image).await, "approved");
+    assert!(is_of_before().await);
     advance(Duration::from_secs(200)).await;
     assert_eq!(said(&image).await, "evidence-partial");
     registry.fail([]);
