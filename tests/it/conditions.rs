@@ -350,6 +350,24 @@ fn an_attestation_of_a_type_with_a_rule_of_its_own_is_refused_with_the_rule() {
 }
 
 #[test]
+fn an_expression_that_gives_something_else_than_true_or_false_is_undecided_and_says_what() {
+    let predicate = json!({"nothing": null, "count": 1, "text": "a", "list": [], "map": {}});
+    for (field, found) in [
+        ("nothing", "null"),
+        ("count", "a number"),
+        ("text", "a text"),
+        ("list", "a list"),
+        ("map", "a map"),
+    ] {
+        let requirement = attestation(&format!("predicate.{field}"));
+        let finding = said(&requirement, (TESTED, predicate.clone()));
+        let gives = format!("it gives {found}, and has to give `true` or `false`");
+        assert_eq!(finding.outcome, Outcome::Undecided);
+        assert!(finding.detail.contains(&gives), "{}", finding.detail);
+    }
+}
+
+#[test]
 fn an_expression_over_an_environment_needs_a_policy_with_one() {
     let spec = "  requirements: [{expression: {rule: \"environment == 'production'\"}}]\n";
     let found = problems(spec);
