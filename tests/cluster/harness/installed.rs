@@ -167,7 +167,10 @@ impl Installed {
         }
         for definition in self.definitions() {
             let delete = ["delete", &definition, "--timeout=60s"];
-            self.kubectl(delete).ok();
+            // The API server forgets the guards a moment after they are deleted.
+            until("the guards are gone", || {
+                self.kubectl(delete).is_ok().then_some(())
+            });
         }
         let delete = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
         let delete = delete.into_iter().chain(["--timeout=90s"]);
