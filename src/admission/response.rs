@@ -78,7 +78,7 @@ impl AdmissionResponse {
             .warnings()
             .into_iter()
             .map(|text| cut(&text, MAXIMUM_WARNING));
-        // What denies elsewhere comes first, so that nothing that is only worth a note takes its place.
+        // What policies that only warn would deny comes first: notes must not take its place.
         let warnings = warnings.chain(noted).collect();
         AdmissionResponse {
             allowed: !denied,

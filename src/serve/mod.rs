@@ -83,6 +83,15 @@ pub struct Listening {
     pub probe_address: SocketAddr,
 }
 
+impl Listening {
+    fn of(webhook: &TcpListener, probes: &TcpListener) -> std::io::Result<Listening> {
+        Ok(Listening {
+            address: webhook.local_addr()?,
+            probe_address: probes.local_addr()?,
+        })
+    }
+}
+
 /// Serves until `stop` resolves; then it is not ready any more, answers for as long as `stop` says, since not every API server
 /// knows at once, lets no new connections in, and drains.
 ///
@@ -108,10 +117,7 @@ pub async fn serve(
     // 2. Its ports.
     let listener = listen(options.address).await?;
     let probes = listen(options.probe_address).await?;
-    let listening = Listening {
-        address: listener.local_addr()?,
-        probe_address: probes.local_addr()?,
-    };
+    let listening = Listening::of(&listener, &probes)?;
 
     // 3. What it does in the background.
     let (stopping, stopped) = signal::channel(false);

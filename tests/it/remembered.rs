@@ -365,7 +365,7 @@ async fn a_pass_warns_of_an_exception_that_ends_soon_and_of_a_piece_that_is_too_
     assert_eq!(said, "pass scanned");
     let image = format!("{}@{}", bench.repository, bench.digest);
     let review = bench.gate.review(&[image]).await;
-    // Each is a text of its own: an answer of the webhook cuts each to 120 characters.
+    // Each is a separate text: an answer of the webhook shows 119 characters of each.
     let warnings = review.verdict.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     for part in ["accepts `CVE-2026-9` only until", "too large to be read"] {

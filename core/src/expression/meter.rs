@@ -30,8 +30,8 @@ const TURN: &str = "@turn";
 const RANGE: &str = "@range";
 /// Counts what is searched for in a list, and gives it back.
 const NEEDLE: &str = "@needle";
-/// Gives back an index, unless it is a number that is no place in a list.
-const PLACE: &str = "@place";
+/// Gives back an index; fails if it is a number with a fraction.
+const WHOLE: &str = "@whole";
 /// The most work of one evaluation. A part of an expression that is evaluated, a value that is read, and 64 bytes of a text are one
 /// unit each: about 50 ms on one core.
 const MAXIMUM_WORK: u64 = 500_000;
@@ -165,7 +165,7 @@ pub(super) fn environment() -> Arc<Env> {
         let _ = environment.add_overload(CHARGE, CHARGE, two(), charge);
         let _ = environment.add_overload(TURN, TURN, two(), turn);
         let _ = environment.add_overload(RANGE, RANGE, two(), range);
-        let _ = environment.add_overload(PLACE, PLACE, two(), place);
+        let _ = environment.add_overload(WHOLE, WHOLE, two(), whole);
         let three = vec![DYN_TYPE, DYN_TYPE, DYN_TYPE];
         let _ = environment.add_overload(NEEDLE, NEEDLE, three, needle);
         let _ = pattern::declare(&mut environment);
@@ -194,7 +194,7 @@ fn range<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Execu
     Ok(CowVal::owned(CelList::from(keys.collect::<Vec<_>>())))
 }
 
-/// The library copies what it compares a number with, if that is not a number.
+/// Where the library compares a number with a value that is not a number, it copies that value.
 fn needle<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let list = arguments.pop();
     let (meter, needle) = taken(arguments)?;
@@ -215,9 +215,9 @@ fn is_number(value: &dyn Val) -> bool {
         || value.downcast_ref::<CelDouble>().is_some()
 }
 
-/// The library copies a list into its error about a number that is not whole.
-fn place<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    /// Every smaller number without a fraction is an integer that a double represents exactly.
+/// The library copies the whole list into its error about an index with a fraction.
+fn whole<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    /// Up to here, a double represents every integer exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let (meter, index) = taken(arguments)?;
     meter.count(1)?;
@@ -288,7 +288,7 @@ fn metered_call(id: u64, mut call: CallExpr) -> CallExpr {
             return call;
         }
         (operators::INDEX | operators::OPT_INDEX, [_, index]) if !is_text(index) => {
-            *index = called(id, PLACE, vec![meter(id), std::mem::take(index)]);
+            *index = called(id, WHOLE, vec![meter(id), std::mem::take(index)]);
         }
         _ => {}
     }
@@ -316,11 +316,11 @@ const LIGHT: &[&str] = &[
     operators::NOT_STRICTLY_FALSE,
 ];
 
-/// Operators that read no more of their first operand than the second one has. The other way round it is not so: a number copies what
-/// it is compared with.
+/// Operators that read no more of their first operand than the second one is long. The reverse is not true: where the first one is a
+/// number and the second one is not, the library copies the second one.
 const COMPARING: &[&str] = &[operators::EQUALS, operators::NOT_EQUALS];
 
-/// Whether a part is a value that is written in the expression and costs no more to read than the part itself.
+/// Whether a part is a literal that takes at most one unit of work to read.
 fn is_short(part: &IdedExpr) -> bool {
     match &part.expr {
         Expr::Literal(LiteralValue::String(text)) => text.inner().len() <= BYTES_OF_ONE,

@@ -426,13 +426,13 @@ fn an_expression_built_to_burn_cpu_is_stopped() {
         "body.list.map(a, body.deep == body.deep)",
         "body.texts.map(a, size(body.text) + size(body.text + a))",
         "body.texts.map(a, body.text.matches('(a|aa|a.a)*b'))",
-        // A number copies what it is compared with.
+        // Where a number is compared with another type, the library copies the other value.
         "body.list.all(a, 1 != body)",
         "body.list.all(a, 1u != body.texts)",
         "body.list.all(a, 1.0 != body.text)",
         "body in body.list",
         "body.texts.exists(a, body.texts in [1, 2.5])",
-        // So does the error about a number that is no place in a list.
+        // It copies the list into its error about an index with a fraction.
         "body.list.exists(a, body.texts[0.5] == 1 || body.texts[a / 1.0 + 0.5] == 1)",
     ] {
         let result = evaluated(source, &body);

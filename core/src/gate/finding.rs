@@ -125,6 +125,7 @@ pub struct Judgement {
 
 /// The length of a detail, in characters.
 const MAXIMUM_DETAIL: usize = 1200;
+
 impl Judgement {
     /// The requirement is met.
     pub fn pass(reason: Reason, detail: String) -> Judgement {

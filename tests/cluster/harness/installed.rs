@@ -168,7 +168,7 @@ impl Installed {
         for definition in self.definitions() {
             let delete = ["delete", &definition, "--timeout=60s"];
             // The API server forgets the guards a moment after they are deleted.
-            until("the guards are gone", || {
+            until("the guards are gone, and the definition too", || {
                 self.kubectl(delete).is_ok().then_some(())
             });
         }

@@ -245,7 +245,7 @@ fn too_early(installed: &Installed, policy: &Value) {
         "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/requirements/items";
     const ONE_RULE: &str = "x-kubernetes-validations";
     const NEWER: &str = "properties/ruleOfANewerVersion";
-    let field = |name: &str| format!("{ENTRY}/{name}");
+    let of_entry = |name: &str| format!("{ENTRY}/{name}");
     let definition = "customresourcedefinition/promotionpolicies.promotion-gate.dev";
     let patch = |patch: Value| {
         let patch = patch.to_string();
@@ -261,8 +261,8 @@ fn too_early(installed: &Installed, policy: &Value) {
 
     let as_shipped = installed.get([definition]).unwrap();
     patch(json!([
-        {"op": "remove", "path": field(ONE_RULE)},
-        {"op": "add", "path": field(NEWER), "value": {"type": "object"}},
+        {"op": "remove", "path": of_entry(ONE_RULE)},
+        {"op": "add", "path": of_entry(NEWER), "value": {"type": "object"}},
     ]));
     let report = installed.load().during(installed.sustained, || {
         until(
@@ -286,10 +286,10 @@ fn too_early(installed: &Installed, policy: &Value) {
     let requirements = &found["spec"]["requirements"];
     assert_eq!(requirements, &policy["spec"]["requirements"]);
 
-    let one_rule = as_shipped.pointer(&field(ONE_RULE)).unwrap();
+    let one_rule = as_shipped.pointer(&of_entry(ONE_RULE)).unwrap();
     patch(json!([
-        {"op": "remove", "path": field(NEWER)},
-        {"op": "add", "path": field(ONE_RULE), "value": one_rule},
+        {"op": "remove", "path": of_entry(NEWER)},
+        {"op": "add", "path": of_entry(ONE_RULE), "value": one_rule},
     ]));
 }
 

@@ -198,17 +198,18 @@ impl Visitor<'_> for KeyAmong {
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
         let KeyAmong(names) = self;
         // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
+        let is_ascii = key.is_ascii();
         let mut same = None;
         for (at, name) in names.iter().enumerate() {
-            if name.len() == key.len() {
-                if *name == key {
-                    return Ok(Some(at));
-                }
-                same = same.or(Some(name).filter(|name| is_same_key(key, name)));
+            if is_ascii && name.len() != key.len() {
+                continue;
             }
-        }
-        if !key.is_ascii() {
-            same = same.or_else(|| names.iter().find(|name| is_same_key(key, name)));
+            if *name == key {
+                return Ok(Some(at));
+            }
+            if is_same_key(key, name) {
+                same = Some(name);
+            }
         }
         match same {
             Some(name) => Err(E::custom(format!(

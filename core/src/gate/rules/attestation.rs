@@ -222,7 +222,7 @@ fn signed_at(statement: &VerifiedStatement) -> Option<Timestamp> {
     statement.times().iter().map(|time| time.at).min()
 }
 
-/// The newest first, which is most likely the one that counts; and the same one is reported in any order.
+/// The key that sorts the newest statement first, which is most likely the one that counts, whatever the order of the evidence is.
 fn newest_first(statement: &VerifiedStatement) -> impl Ord {
     let (digest, by) = (statement.digest(), statement.signer().name());
     (Reverse(signed_at(statement)), digest, by)
