@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Error;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ReleaseRecords;
 use super::background::Job;
+use super::baseline::baselines;
 use super::counted::CountedUnderLease;
 use super::entry::{KeptEntry, KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
@@ -25,7 +25,7 @@ use super::memory::{Memory, RecordName};
 use super::names::RecordSubject;
 use super::writing::MAXIMUM_RECORDS;
 use crate::admission::Audited;
-use crate::api::{API_VERSION, EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
+use crate::api::{API_VERSION, WrittenEntry};
 
 /// How often something urgent is looked for: deleted records, and what governors ask.
 const TICK: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const REMEMBER: Duration = Duration::from_secs(120);
 const MAXIMUM_DELETED: usize = MAXIMUM_RECORDS;
 /// After how many failures the rest of the deleted records waits for the next round.
 const FAILURES: usize = 3;
-/// How many entries are written at once.
+/// How many records are written at once.
 const AT_ONCE: usize = 16;
 /// How long one write may take.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
@@ -195,31 +195,27 @@ impl ReleaseRecords {
         comparison: &Comparison,
         all_done: bool,
     ) -> Result<(), String> {
-        let mut failed = Vec::new();
-        for some in adopted.chunks(AT_ONCE) {
-            let entries: Vec<_> = some
-                .iter()
-                .map(|(subject, object)| baseline(subject, object, comparison))
-                .collect();
-            let deadline = Instant::now() + ATTEMPT;
-            let puts = entries
-                .iter()
-                .map(|entry| self.put(entry, deadline, deadline));
-            let results = some.iter().zip(join_all(puts).await);
-            failed.extend(results.filter_map(|(of, result)| Some((of, result.err()?))));
-        }
-        if let Some(((_, object), why)) = failed.first() {
-            let (count, example, why) = (failed.len(), shown(&object.workload), why.to_string());
+        let (by_record, without_room) = {
+            let (memory, gate) = (self.memory(), self.cluster.namespace());
+            let (first, now) = (comparison.first, comparison.now);
+            baselines(adopted, &memory, gate, first, now)
+        };
+        let writes = by_record.into_iter().map(|of| self.write_baselines(of));
+        let writes = futures::stream::iter(writes).buffer_unordered(AT_ONCE);
+        let failed = writes.collect::<Vec<_>>().await.concat();
+        if let Some((workload, why)) = failed.first() {
+            let (count, example) = (failed.len(), shown(workload));
             self.metrics.alarms.raise(
                 "record-not-written",
                 &format!("what runs cannot be recorded as baseline; its upkeep is judged until it can ({count}, such as {example}): {why}"),
             );
         }
-        let written = adopted.len() - failed.len();
+        let written = adopted.len() - failed.len() - without_room;
         if written > 0 {
             let entries = written;
             tracing::info!(
                 entries,
+                without_room,
                 first = comparison.first,
                 "what runs was recorded as baseline"
             );
@@ -254,6 +250,20 @@ impl ReleaseRecords {
             (_, true) if taken.contains_key("adopted") => Err(dropped("adopted")),
             _ => Ok(()),
         }
+    }
+
+    /// Writes the entries of one record, one after the other, since each changes the same object. Those that are not written come back with
+    /// why; after a failure, the rest is left to the next comparison.
+    async fn write_baselines(&self, entries: Vec<(Workload, NewEntry)>) -> Vec<(Workload, String)> {
+        let mut entries = entries.into_iter();
+        while let Some((workload, entry)) = entries.next() {
+            let deadline = Instant::now() + ATTEMPT;
+            if let Err(why) = self.put(&entry, deadline, deadline).await {
+                let left = [workload].into_iter().chain(entries.map(|(it, _)| it));
+                return left.map(|it| (it, why.to_string())).collect();
+            }
+        }
+        Vec::new()
     }
 
     fn report_unrecorded(&self, left: &[(RecordSubject, LiveObject)]) {
@@ -467,42 +477,6 @@ impl ReleaseRecords {
         self.merge_unchanged(name, &version, spec).await?;
         Ok(true)
     }
-}
-
-/// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone. In the first baseline, what has no
-/// replicas at that time counts as running: an autoscaler that is trusted may have stopped it, and has to start it again, also during
-/// a freeze. A person who starts it is judged, since it complied with no policy.
-fn baseline(subject: &RecordSubject, object: &LiveObject, comparison: &Comparison) -> NewEntry {
-    let LiveObject {
-        workload,
-        uid,
-        template,
-        ..
-    } = object;
-    NewEntry::new(
-        subject.clone(),
-        workload.namespace.clone(),
-        WrittenEntry {
-            workload: WrittenWorkload::new(workload, Some(uid)),
-            template: template.to_string(),
-            state: EntryState::Observed,
-            runs: match object.is_staged && !(comparison.first && object.is_at_zero) {
-                true => EntryRuns::Staged,
-                false => EntryRuns::Running,
-            },
-            by: WrittenBy::Baseline,
-            complied: Default::default(),
-            environments: Default::default(),
-            ages_judged: Default::default(),
-            source: None,
-            digest: None,
-            emergency: Vec::new(),
-            at: comparison.now,
-            observed_at: Some(comparison.now),
-            decision: "baseline".to_owned(),
-            revision: String::new(),
-        },
-    )
 }
 
 impl Memory {

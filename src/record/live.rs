@@ -31,7 +31,7 @@ pub(super) struct LiveObject {
     /// Whether it would run if its number of replicas were not 0.
     pub(super) is_at_zero: bool,
     /// The object whose template it runs.
-    refers: Option<Workload>,
+    pub(super) refers: Option<Workload>,
     pub(super) created: Option<Timestamp>,
     /// What its images are recorded under.
     pub(super) subjects: BTreeSet<RecordSubject>,

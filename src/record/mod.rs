@@ -20,6 +20,7 @@
 //! * `duties`: what one replica does for all: baseline, restoring, collecting
 
 mod background;
+mod baseline;
 mod counted;
 mod duties;
 mod emergencies;

@@ -1,6 +1,6 @@
 //! Is the API server asked to ask the gate about everything, always?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -99,7 +99,7 @@ fn unanswered(
     now: Timestamp,
 ) -> Vec<String> {
     let mut why = Vec::new();
-    if !trusts_all_of(entry, main) {
+    if !trusts_all_of(entry, main, now) {
         let of_entry = verifies_until(entry, now).err();
         let of_main = verifies_until(main, now);
         let another = || format!("another `caBundle` than that of `{}`", main.name);
@@ -116,16 +116,19 @@ fn unanswered(
     why
 }
 
-/// Whether the `caBundle` of an entry has every authority of another one's.
-fn trusts_all_of(entry: &ValidatingWebhook, other: &ValidatingWebhook) -> bool {
-    let authorities = |of: &ValidatingWebhook| {
-        let read = authorities_of(of)?.into_iter();
-        Some(read.map(|it| it.to_vec()).collect::<BTreeSet<_>>())
+/// Whether the `caBundle` of an entry has every authority of another one's that has not expired.
+fn trusts_all_of(entry: &ValidatingWebhook, other: &ValidatingWebhook, now: Timestamp) -> bool {
+    let trusted = |of: &ValidatingWebhook| {
+        let mut read = authorities_of(of)?;
+        read.retain(|_, end| *end > now.as_second());
+        Some(read)
     };
     bundle(entry) == bundle(other)
-        || authorities(entry)
-            .zip(authorities(other))
-            .is_some_and(|(own, wanted)| !wanted.is_empty() && own.is_superset(&wanted))
+        || trusted(entry)
+            .zip(trusted(other))
+            .is_some_and(|(own, wanted)| {
+                !wanted.is_empty() && wanted.keys().all(|it| own.contains_key(it))
+            })
 }
 
 /// The namespaces of a printed entry that the entry for all others leaves out and no other entry names.
@@ -335,16 +338,9 @@ fn authorities(entry: &ValidatingWebhook, now: Timestamp, report: &mut DoctorRep
 
 /// When the last authority of an entry's `caBundle` expires, in seconds since 1970; or why the API server verifies nobody by it.
 fn verifies_until(entry: &ValidatingWebhook, now: Timestamp) -> Result<i64, String> {
-    let ends = authorities_of(entry).and_then(|read| {
-        let ends = read.iter().map(|certificate| {
-            let read = x509_cert::Certificate::from_der(certificate).ok()?;
-            let end = read.tbs_certificate.validity.not_after;
-            i64::try_from(end.to_unix_duration().as_secs()).ok()
-        });
-        ends.collect::<Option<Vec<_>>>()
-    });
+    let ends = authorities_of(entry);
     let name = &entry.name;
-    match ends.as_deref().map(|ends| ends.iter().max()) {
+    match ends.as_ref().map(|ends| ends.values().max()) {
         Some(Some(last)) if *last > now.as_second() => Ok(*last),
         Some(Some(last)) => Err(format!(
             "every authority of `{name}` has expired, the last one at {}",
@@ -357,10 +353,16 @@ fn verifies_until(entry: &ValidatingWebhook, now: Timestamp) -> Result<i64, Stri
     }
 }
 
-/// The certificates of an entry's `caBundle`; `None` if they cannot be read.
-fn authorities_of(entry: &ValidatingWebhook) -> Option<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_slice_iter(bundle(entry));
-    read.collect::<Result<Vec<_>, _>>().ok()
+/// The authorities of an entry's `caBundle` (DER) with their ends in seconds since 1970; `None` if they cannot be read.
+fn authorities_of(entry: &ValidatingWebhook) -> Option<BTreeMap<Vec<u8>, i64>> {
+    let each = CertificateDer::pem_slice_iter(bundle(entry));
+    let read = each.map(|certificate| {
+        let certificate = certificate.ok()?;
+        let read = x509_cert::Certificate::from_der(&certificate).ok()?;
+        let end = read.tbs_certificate.validity.not_after.to_unix_duration();
+        Some((certificate.to_vec(), i64::try_from(end.as_secs()).ok()?))
+    });
+    read.collect()
 }
 
 fn bundle(entry: &ValidatingWebhook) -> &[u8] {
@@ -507,6 +509,23 @@ mod tests {
             });
             assert_eq!(found, ids, "{text}");
         }
+    }
+
+    #[test]
+    fn an_authority_that_has_expired_is_missed_in_no_bundle() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut expired = rcgen::CertificateParams::new([]).unwrap();
+        expired.not_after = rcgen::date_time_ymd(2026, 11, 28);
+        let expired = expired.self_signed(&key).unwrap().pem();
+        let found = found(|it| {
+            let valid = it["webhooks"][0]["clientConfig"]["caBundle"].as_str();
+            let valid = String::from_utf8(STANDARD.decode(valid.unwrap()).unwrap()).unwrap();
+            let both = STANDARD.encode(format!("{expired}{valid}"));
+            it["webhooks"][0]["clientConfig"]["caBundle"] = json!(both);
+        });
+        assert_eq!(found, Vec::<&str>::new());
     }
 
     #[test]
