@@ -188,11 +188,14 @@ impl OfImage {
         self.statements.iter().filter(move |it| it.room == room)
     }
 
-    fn is_known(&self, seen: &Seen, room: Room) -> bool {
+    /// Whether this very statement is remembered, or known not to fit.
+    fn has(&self, seen: &Seen) -> bool {
         let mut known = self.statements.iter();
-        self.unfit.contains(&seen.key)
-            || known.any(|old| old.seen.key == seen.key)
-            || self.in_room(room).any(|old| old.seen.replaces(seen))
+        known.any(|old| old.seen.key == seen.key) || self.unfit.contains(&seen.key)
+    }
+
+    fn is_known(&self, seen: &Seen, room: Room) -> bool {
+        self.has(seen) || self.in_room(room).any(|old| old.seen.replaces(seen))
     }
 
     /// Whether remembering a statement would change anything.
@@ -339,6 +342,9 @@ async fn remember<K: Hash + Eq + Clone + Send + Sync + 'static>(
     is_heard: impl Fn(&Seen) -> bool,
 ) -> Arc<OfImage> {
     let known = cache.get(key).await.unwrap_or_default();
+    if read.iter().all(|seen| known.has(seen)) {
+        return known;
+    }
     let read: Vec<_> = read.iter().map(|seen| (*seen, is_heard(seen))).collect();
     if !read.iter().any(|read| known.is_news(*read)) {
         return known;

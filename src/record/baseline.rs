@@ -22,7 +22,10 @@ pub(super) fn baselines(
 ) -> (Vec<Vec<(Workload, NewEntry)>>, usize) {
     let mut by_record: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut without_room = 0;
-    for (subject, object) in adopted {
+    // What stands at zero is what an autoscaler starts next.
+    let (at_zero, others): (Vec<_>, Vec<_>) =
+        adopted.iter().partition(|(_, object)| object.is_at_zero);
+    for (subject, object) in at_zero.into_iter().chain(others) {
         let name = object.record_of(subject, gate);
         let held = memory.get(&name).map_or(0, |record| record.entries.len());
         let serves = memory.serves(&name, gate);

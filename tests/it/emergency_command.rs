@@ -192,7 +192,10 @@ async fn the_commands_that_denials_print_let_an_image_pass_in_an_emergency() {
     assert_eq!(it.status().0, 2);
     let ran = run("promotion-gate emergency approve", "ben");
     said(&ran, 0, "`ben` fills a seat: 1 of group `security`");
-    said(&it.bench.check(&it.image), 0, "1 allowed");
+    let ran = it.bench.check(&it.image);
+    said(&ran, 0, "1 allowed");
+    let cautions = ran.stdout.matches("is unverified: ").count();
+    assert_eq!(cautions, 1, "{}", ran.stdout);
     let (code, status) = it.status();
     assert_eq!(
         (code, &status["decision"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::anchor::Anchor;
 use super::key::{KeyFingerprint, PublicKey};
@@ -14,7 +14,7 @@ use crate::gate::Digest;
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: Vec<Arc<PublicKey>>,
-    id: Digest,
+    id: OnceLock<Digest>,
 }
 
 impl KeyRing {
@@ -25,20 +25,22 @@ impl KeyRing {
             Anchor::Root(_) => None,
         });
         let keys: BTreeMap<_, _> = keys.collect();
-        let mut written = String::new();
-        for fingerprint in keys.keys() {
-            // Writing to a text does not fail.
-            let _ = writeln!(written, "{fingerprint}");
-        }
         KeyRing {
             keys: keys.into_values().map(Arc::clone).collect(),
-            id: Digest::sha256(written.as_bytes()),
+            id: OnceLock::new(),
         }
     }
 
     /// The identifier of the ring: the hash of its keys.
     pub fn id(&self) -> &Digest {
-        &self.id
+        self.id.get_or_init(|| {
+            let mut written = String::new();
+            for key in &self.keys {
+                // Writing to a text does not fail.
+                let _ = writeln!(written, "{}", key.fingerprint());
+            }
+            Digest::sha256(written.as_bytes())
+        })
     }
 
     /// The number of keys.

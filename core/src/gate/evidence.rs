@@ -177,10 +177,52 @@ impl Evidence {
         statements.map(|(_, it)| it.predicate().entries()).sum()
     }
 
+    /// The evidence of a subject, for all rules.
+    pub(super) fn of(&self, subject: Subject) -> SubjectEvidence<'_> {
+        let with_earlier = self.with_earlier.get(&subject);
+        SubjectEvidence {
+            attached: self.about(&subject),
+            with_earlier: with_earlier.map(Collected::borrowed),
+            last_listed: self.last_listed.get(&subject).copied(),
+            subject: Some(subject),
+        }
+    }
+}
+
+/// The evidence of one subject, looked up once for all rules.
+#[derive(Clone, Debug)]
+pub(super) struct SubjectEvidence<'e> {
+    /// `None` if the digest of the image is not known.
+    pub(super) subject: Option<Subject>,
+    attached: Collected<&'e ImageEvidence>,
+    with_earlier: Option<Collected<&'e ImageEvidence>>,
+    /// See [`Evidence::last_listed`].
+    pub(super) last_listed: Option<Duration>,
+}
+
+impl<'e> SubjectEvidence<'e> {
+    /// That of an image whose digest is not known.
+    pub(super) fn unavailable(why: Unavailability) -> SubjectEvidence<'e> {
+        SubjectEvidence {
+            subject: None,
+            attached: Collected::Unavailable(why),
+            with_earlier: None,
+            last_listed: None,
+        }
+    }
+
+    /// See [`Evidence::for_effect`].
+    pub(super) fn for_effect(&self, effect: Effect) -> &Collected<&'e ImageEvidence> {
+        match (effect, &self.with_earlier) {
+            (Effect::CanHurt, Some(collected)) => collected,
+            _ => &self.attached,
+        }
+    }
+
     /// The number of statements that count for a rule with this effect and are not attached any more.
-    pub(super) fn earlier(&self, subject: &Subject, effect: Effect) -> usize {
-        let count = |it: Collected<&ImageEvidence>| it.value().map_or(0, |it| it.statements.len());
-        count(self.for_effect(subject, effect)).saturating_sub(count(self.about(subject)))
+    pub(super) fn earlier(&self, effect: Effect) -> usize {
+        let count = |it: &Collected<&ImageEvidence>| it.value().map_or(0, |it| it.statements.len());
+        count(self.for_effect(effect)).saturating_sub(count(&self.attached))
     }
 }
 

@@ -166,7 +166,7 @@ pub fn evidence_to_keep(
                 .iter()
                 .filter(|it| policy.matches_image(&it.image.reference));
             for image in matched {
-                kept.add(rule.keeps(&image.input(&entry, image.subject.as_ref())));
+                kept.add(rule.keeps(&image.input(&entry, &image.own)));
             }
         }
     }
@@ -215,7 +215,7 @@ pub fn list_approvals(
                     environment: policy.environment.clone().unwrap_or_default(),
                     image: Arc::clone(target),
                     finding: finding_of(entry.index, entry.named, image.target.clone(), judgement),
-                    listing: rule.listing(&image.input(&entry, image.subject.as_ref())),
+                    listing: rule.listing(&image.input(&entry, &image.own)),
                 });
             }
         }

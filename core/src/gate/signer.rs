@@ -105,9 +105,9 @@ impl JsonSchema for Matcher {
 #[schemars(with = "SignerFields")]
 pub enum AcceptedSigner {
     /// A certificate identity issued by Fulcio.
-    Keyless(KeylessSigner),
+    Keyless(Arc<KeylessSigner>),
     /// A managed key.
-    Key(KeySigner),
+    Key(Arc<KeySigner>),
 }
 
 /// The fields of an accepted signer, before validation.
@@ -242,9 +242,9 @@ impl AcceptedSigner {
         let signer = match (keyless, key) {
             (Some(keyless), None) => {
                 keyless.validate()?;
-                AcceptedSigner::Keyless(keyless)
+                AcceptedSigner::Keyless(Arc::new(keyless))
             }
-            (None, Some(key)) => AcceptedSigner::Key(key),
+            (None, Some(key)) => AcceptedSigner::Key(Arc::new(key)),
             _ => return Err("expected exactly one of `keyless` and `key`".to_owned()),
         };
         match signer.named_roots() {
@@ -375,11 +375,9 @@ impl KeylessSigner {
 impl fmt::Display for AcceptedSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AcceptedSigner::Keyless(KeylessSigner {
-                issuer, identity, ..
-            }) => match identity {
-                Some(identity) => write!(f, "`{identity}` (issuer `{issuer}`)"),
-                None => write!(f, "any identity (issuer `{issuer}`)"),
+            AcceptedSigner::Keyless(keyless) => match (&keyless.identity, &keyless.issuer) {
+                (Some(identity), issuer) => write!(f, "`{identity}` (issuer `{issuer}`)"),
+                (None, issuer) => write!(f, "any identity (issuer `{issuer}`)"),
             },
             AcceptedSigner::Key(key) => write!(f, "key `{}`", key.pem.0.fingerprint()),
         }

@@ -164,8 +164,8 @@ checks! {
         "Apply `deploy/manifests/guards.yaml` and name governors, or take the right away.";
     MAY_MUTATE Warning "may-mutate-requests"
         "they may have requests of others changed before these are judged and stored"
-        "A mutating webhook or policy adds governors or policies to what a governor writes, and keys to what the gate writes. For the gate, the author is still the governor."
-        "Limit these rights to the webhook configurations that a controller needs, with `resourceNames`, or take them away.";
+        "A mutating webhook or policy, also one of Kyverno or Gatekeeper, adds governors or policies to what a governor writes, and keys to what the gate writes. For the gate, the author is still the governor."
+        "Limit these rights to the webhook configurations that a controller needs, with `resourceNames`, or take them away. docs/beside-other-controllers.md says how Kyverno leaves the gate's resources out.";
     MAY_CHANGE_RESOURCES Critical "may-change-resources"
         "they may change what the gate decides by"
         "While no governors are named, a change of a policy is admitted with a warning."

@@ -109,7 +109,8 @@ impl Look<'_> {
                     };
                     let holders = self.place.strangers(self.rights.holders(right));
                     for holder in holders.difference(self.administrators) {
-                        may.entry(*holder).or_default().push(right.to_string());
+                        let held = self.held(right, holder);
+                        may.entry(*holder).or_default().push(held);
                     }
                 }
             }
@@ -127,6 +128,23 @@ impl Look<'_> {
             format!("{holder}: {}{more}", shown.join(", "))
         });
         self.report.find_as(severity, row.check, about);
+    }
+
+    /// A right with those of its verbs that this holder has.
+    fn held(&self, right: Right<'_>, holder: &Holder) -> String {
+        let verbs = right.verbs.iter().copied();
+        let has = |verb: &&str| {
+            let verbs = &[*verb][..];
+            self.rights
+                .holders(Right { verbs, ..right })
+                .contains(holder)
+        };
+        let verbs: Vec<_> = verbs.filter(has).collect();
+        let held = Right {
+            verbs: &verbs,
+            ..right
+        };
+        held.to_string()
     }
 
     fn scopes(&self, over: Over) -> Vec<Scope> {

@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use promotion_gate_core::gate::{Decision, Enforcement, Outcome};
+use promotion_gate_core::gate::{Decision, EmergencyUse, Enforcement, Outcome};
 
 use super::json::{CheckDecision, CheckReport};
 use crate::admission;
@@ -120,19 +120,23 @@ fn object(file: &str, line: u64, review: &Review) {
             print_line!("");
         }
         Decision::Allow => {
-            for used in review.verdict.emergencies() {
-                print_line!("  {YELLOW}emergency{YELLOW:#} {}", text::line(&used.told()));
+            let used = review.verdict.emergencies();
+            let told: Vec<_> = used.iter().map(EmergencyUse::told).collect();
+            for text in &told {
+                print_line!("  {YELLOW}emergency{YELLOW:#} {}", text::line(text));
             }
-            for text in review.verdict.warnings() {
+            let mut warnings = review.verdict.warnings();
+            warnings.retain(|text| !told.iter().any(|told| told.contains(text)));
+            for text in warnings {
                 print_line!("  {YELLOW}warning{YELLOW:#} {}", text::line(&text));
             }
-            warnings(review);
+            not_enforced(review);
         }
     }
 }
 
 /// Prints what policies that do not enforce would deny.
-fn warnings(review: &Review) {
+fn not_enforced(review: &Review) {
     for policy in review.verdict.denials() {
         let word = match policy.enforcement() {
             Enforcement::Enforce | Enforcement::Warn => "it would be denied by",

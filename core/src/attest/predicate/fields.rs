@@ -221,29 +221,52 @@ impl Visitor<'_> for KeyAmong {
     }
 }
 
-/// Text of at most `MOST` bytes, on one line. `null` is an empty text, as the scanners write it.
+/// What is made of a text.
+pub(super) trait OfText: Default {
+    fn of(text: &str) -> Self;
+}
+
+/// What is made of a text of at most `MOST` bytes. `null` is an empty text, as the scanners write it.
+#[derive(Default)]
+pub(super) struct Made<T, const MOST: usize>(pub(super) T);
+
+impl<'de, T: OfText, const MOST: usize> Deserialize<'de> for Made<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Made<T, MOST>, D::Error> {
+        struct Characters<T, const MOST: usize>(PhantomData<T>);
+        impl<T: OfText, const MOST: usize> Visitor<'_> for Characters<T, MOST> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text of at most {MOST} bytes")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+                match text.len() > MOST {
+                    true => Err(E::invalid_length(text.len(), &self)),
+                    false => Ok(T::of(text)),
+                }
+            }
+            fn visit_unit<E>(self) -> Result<T, E> {
+                Ok(T::of(""))
+            }
+        }
+        from.deserialize_any(Characters::<T, MOST>(PhantomData))
+            .map(Made)
+    }
+}
+
+/// Text of at most `MOST` bytes, on one line.
 #[derive(Default)]
 pub(super) struct Text<const MOST: usize>(pub(super) Box<str>);
 
 impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text<MOST>, D::Error> {
-        struct Characters<const MOST: usize>;
-        impl<const MOST: usize> Visitor<'_> for Characters<MOST> {
-            type Value = Text<MOST>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a text of at most {MOST} bytes")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<MOST>, E> {
-                if text.len() > MOST {
-                    return Err(E::invalid_length(text.len(), &self));
-                }
-                Ok(Text(printable(text).into()))
-            }
-            fn visit_unit<E>(self) -> Result<Text<MOST>, E> {
-                Ok(Text::default())
-            }
-        }
-        from.deserialize_any(Characters::<MOST>)
+        let Made(text) = Made::<Box<str>, MOST>::deserialize(from)?;
+        Ok(Text(text))
+    }
+}
+
+impl OfText for Box<str> {
+    fn of(text: &str) -> Box<str> {
+        printable(text).into()
     }
 }
 

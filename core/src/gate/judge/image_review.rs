@@ -8,7 +8,9 @@ use super::{
     REVOKED,
 };
 use crate::gate::effort::WorkShares;
-use crate::gate::evidence::{Collected, Effect, Evidence, Subject, Unavailability};
+use crate::gate::evidence::{
+    Collected, Effect, Evidence, Subject, SubjectEvidence, Unavailability,
+};
 use crate::gate::finding::{Finding, ImageTarget, Judgement, Target};
 use crate::gate::platforms::instead_of_index;
 use crate::gate::policy::{NamedRequirement, Policy};
@@ -93,8 +95,8 @@ pub(super) struct ImageUnderReview<'a> {
     /// The work that each expression may take.
     pub(super) work: WorkShares,
     pub(super) target: Target,
-    /// The subject of the image's evidence, if its digest is known.
-    pub(super) subject: Option<Subject>,
+    /// The evidence of the image itself.
+    pub(super) own: SubjectEvidence<'a>,
     /// Whether the name is refused, so that the registry is not asked.
     pub(super) is_refused_by_name: bool,
 }
@@ -121,7 +123,10 @@ impl<'a> ImageUnderReview<'a> {
                 written: image.reference.as_written().to_owned(),
                 digest: pin.digest().cloned(),
             })),
-            subject: pin.subject(&image.reference),
+            own: match pin.subject(&image.reference) {
+                Some(subject) => evidence.of(subject),
+                None => SubjectEvidence::unavailable(pin_unavailability(pin)),
+            },
             is_refused_by_name: governing.refuses_by_name(&image.reference),
         }
     }
@@ -200,7 +205,7 @@ impl<'a> ImageUnderReview<'a> {
             return skipped;
         }
         if requirement.evidence().is_none() {
-            return self.check(entry, rule, self.subject.as_ref());
+            return self.check(entry, rule, &self.own);
         }
         if !matched {
             return Judgement::skip(
@@ -220,18 +225,20 @@ impl<'a> ImageUnderReview<'a> {
 
     /// The evidence of the image. For an index without evidence, the policy may accept that of the platforms.
     fn on_evidence(&self, entry: &PolicyEntry<'_>, rule: &dyn ImageRule) -> Judgement {
-        let on_image = self.check(entry, rule, self.subject.as_ref());
-        match (&self.subject, entry.named.requirement.evidence()) {
+        let on_image = self.check(entry, rule, &self.own);
+        match (&self.own.subject, entry.named.requirement.evidence()) {
             (Some(index), Some(on_evidence))
                 if on_evidence.per_platform
                     && on_image.outcome.denies()
-                    && self.can_be_replaced(index, on_evidence.effect, rule) =>
+                    && self.can_be_replaced(on_evidence.effect, rule) =>
             {
                 let requirement = &entry.named.requirement;
-                let check = |platform: &Subject| self.check(entry, rule, Some(platform));
+                let check = |platform: &Subject| {
+                    self.check(entry, rule, &self.evidence.of(platform.clone()))
+                };
                 let judgement =
                     instead_of_index(entry.policy, self.evidence, index, on_image, check);
-                requirement.warning_of_index(judgement, &self.input(entry, Some(index)))
+                requirement.warning_of_index(judgement, &self.input(entry, &self.own))
             }
             _ => on_image,
         }
@@ -240,11 +247,11 @@ impl<'a> ImageUnderReview<'a> {
     /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it
     /// could hurt, only where the index certainly carries none that the rule judges. What others signed does not count, because
     /// everyone who may push can attach it.
-    fn can_be_replaced(&self, index: &Subject, effect: Effect, rule: &dyn ImageRule) -> bool {
+    fn can_be_replaced(&self, effect: Effect, rule: &dyn ImageRule) -> bool {
         match effect {
             Effect::OnlyHelps => true,
             Effect::CanHurt => {
-                matches!(self.evidence.for_effect(index, effect), Collected::Known(own) if !rule.finds_in(own, self.governing.world))
+                matches!(self.own.for_effect(effect), Collected::Known(own) if !rule.finds_in(own, self.governing.world))
             }
         }
     }
@@ -253,14 +260,9 @@ impl<'a> ImageUnderReview<'a> {
     pub(super) fn input<'c>(
         &'c self,
         entry: &'c PolicyEntry<'_>,
-        subject: Option<&'c Subject>,
+        of: &'c SubjectEvidence<'c>,
     ) -> ImageCheck<'c> {
-        let effect = entry.named.requirement.effect();
-        let evidence = match subject {
-            Some(subject) => self.evidence.for_effect(subject, effect),
-            None => Collected::Unavailable(pin_unavailability(self.pin)),
-        };
-        let own = self.subject.as_ref();
+        let own = self.own.subject.as_ref();
         ImageCheck {
             promotion: self.promotion,
             policy: entry.policy,
@@ -269,9 +271,9 @@ impl<'a> ImageUnderReview<'a> {
             image: self.image,
             pin: self.pin,
             records: self.records,
-            subject,
-            evidence,
-            last_listed: subject.and_then(|it| self.evidence.last_listed.get(it).copied()),
+            subject: of.subject.as_ref(),
+            evidence: of.for_effect(entry.named.requirement.effect()).clone(),
+            last_listed: of.last_listed,
             parent_index: own.and_then(|own| self.evidence.within.get(own)),
             work: self.work.of(entry.policy),
         }
@@ -281,13 +283,12 @@ impl<'a> ImageUnderReview<'a> {
         &self,
         entry: &PolicyEntry<'_>,
         rule: &dyn ImageRule,
-        subject: Option<&Subject>,
+        of: &SubjectEvidence<'_>,
     ) -> Judgement {
         let requirement = &entry.named.requirement;
-        let effect = requirement.effect();
-        let check = self.input(entry, subject);
+        let check = self.input(entry, of);
         let judgement = requirement.unless_unknown(rule.check(&check), &check);
-        let earlier = subject.map_or(0, |subject| self.evidence.earlier(subject, effect));
+        let earlier = of.earlier(requirement.effect());
         match earlier {
             0 => judgement,
             _ if !judgement.outcome.denies() => judgement,

@@ -223,7 +223,7 @@ fn signed_at(statement: &VerifiedStatement) -> Option<Timestamp> {
 }
 
 /// The key that sorts the newest statement first, which is most likely the one that counts, whatever the order of the evidence is.
-fn newest_first(statement: &VerifiedStatement) -> impl Ord {
+fn newest_first<'s>(statement: &'s VerifiedStatement) -> impl Ord + use<'s> {
     let (digest, by) = (statement.digest(), statement.signer().name());
     (Reverse(signed_at(statement)), digest, by)
 }
@@ -243,7 +243,7 @@ impl ImageRule for Attestation {
                 Err(refusal) => refused.push(refusal),
             }
         }
-        accepted.sort_by(|a, b| newest_first(a).cmp(&newest_first(b)));
+        accepted.sort_by_cached_key(|statement| newest_first(*statement));
         let mut work = check.work.clone();
         for statement in accepted {
             if work.is_spent() {

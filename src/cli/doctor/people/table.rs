@@ -27,6 +27,8 @@ const MUTATING: &[&str] = &[
     "mutatingadmissionpolicies",
     "mutatingadmissionpolicybindings",
 ];
+/// The same by Gatekeeper, in the name of its own webhook.
+const MUTATORS: &[&str] = &["assign", "assignimage", "assignmetadata", "modifyset"];
 const PODS: &[&str] = &["pods", "replicationcontrollers"];
 const OF_APPS: &[&str] = &["daemonsets", "deployments", "replicasets", "statefulsets"];
 const OF_BATCH: &[&str] = &["cronjobs", "jobs"];
@@ -58,7 +60,17 @@ pub(super) const TABLE: &[Row] = &[
     Row {
         check: &checks::MAY_MUTATE,
         counts: always,
-        grants: &[grant(WRITE, ADMISSION, MUTATING, Over::Cluster)],
+        grants: &[
+            grant(WRITE, ADMISSION, MUTATING, Over::Cluster),
+            grant(WRITE, "kyverno.io", &["clusterpolicies"], Over::Cluster),
+            grant(
+                WRITE,
+                "policies.kyverno.io",
+                &["mutatingpolicies"],
+                Over::Cluster,
+            ),
+            grant(WRITE, "mutations.gatekeeper.sh", MUTATORS, Over::Cluster),
+        ],
     },
     Row {
         check: &checks::MAY_CHANGE_WEBHOOK,

@@ -46,6 +46,11 @@ fn world() -> World {
 }
 
 fn found(rights: &Rights, world: &World, in_force: bool) -> Vec<&'static str> {
+    let report = report(rights, world, in_force);
+    report.findings().iter().map(|finding| finding.id).collect()
+}
+
+fn report(rights: &Rights, world: &World, in_force: bool) -> DoctorReport {
     let place = Place {
         service: ("gate", "gate"),
         account: "gate",
@@ -58,7 +63,7 @@ fn found(rights: &Rights, world: &World, in_force: bool) -> Vec<&'static str> {
     };
     let mut report = DoctorReport::new();
     check(rights, &place, &mut report);
-    report.findings().iter().map(|finding| finding.id).collect()
+    report
 }
 
 /// What is found of Eve, who has one right.
@@ -180,6 +185,27 @@ fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
         ),
         (
             everywhere,
+            "create",
+            "kyverno.io",
+            "clusterpolicies",
+            "may-mutate-requests",
+        ),
+        (
+            everywhere,
+            "update",
+            "policies.kyverno.io",
+            "mutatingpolicies",
+            "may-mutate-requests",
+        ),
+        (
+            everywhere,
+            "create",
+            "mutations.gatekeeper.sh",
+            "assign",
+            "may-mutate-requests",
+        ),
+        (
+            everywhere,
             "patch",
             ADMISSION,
             "validatingadmissionpolicybindings",
@@ -249,6 +275,20 @@ fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
         let found = of_eve(namespace, &rule(verb, group, resource), true);
         assert_eq!(found, [id], "{verb} {resource} in {namespace:?}");
     }
+}
+
+#[test]
+fn a_holder_is_named_with_the_verbs_that_it_has() {
+    let eve = json!({"kind": "User", "name": "eve"});
+    let mut rule = rule("get", "coordination.k8s.io", "leases");
+    rule["verbs"] = json!(["get", "create", "patch"]);
+    let rights = bound(&eve, Some("gate"), &json!([rule]));
+    let report = report(&rights, &world(), true);
+    let about: Vec<_> = report.findings().iter().flat_map(|it| &it.about).collect();
+    assert_eq!(
+        about,
+        ["user `eve`: create/patch leases.coordination.k8s.io in `gate`"]
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::report::{IDS, ImageDigest, IntoFinding, NAME, PURL, ids, package};
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Instant, Known, List, ReadFields, Text, known_fields, read_entries,
+    Instant, Known, List, Made, ReadFields, Text, known_fields, read_entries,
 };
 
 known_fields! {
@@ -30,7 +30,7 @@ impl IntoFinding for GrypeMatch {
             id: found.id.0,
             aliases: ids(related),
             package: package(artifact.purl, &artifact.name, &artifact.version),
-            severity: VulnerabilitySeverity::named(&found.severity.0),
+            severity: found.severity.0,
             is_fixable: found.fix.0.is_fixable(),
             is_suppressed: false,
         }))
@@ -119,7 +119,7 @@ known_fields! {
 known_fields! {
     struct GrypeVulnerability {
         "id" => id: Text<NAME>,
-        "severity" => severity: Text<NAME>,
+        "severity" => severity: Made<Option<VulnerabilitySeverity>, NAME>,
         "fix" => fix: Known<GrypeFix>,
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::cvss;
+use crate::attest::predicate::fields::OfText;
 
 /// How severe a vulnerability is, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
@@ -104,6 +105,13 @@ impl VulnerabilitySeverity {
             score if (9.0..=10.0).contains(&score) => Some(VulnerabilitySeverity::Critical),
             _ => None,
         }
+    }
+}
+
+/// The severity that a scanner's word names.
+impl OfText for Option<VulnerabilitySeverity> {
+    fn of(word: &str) -> Self {
+        VulnerabilitySeverity::named(word)
     }
 }
 

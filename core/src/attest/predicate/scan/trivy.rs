@@ -6,7 +6,7 @@ use super::report::{Findings, IDS, ImageDigest, IntoFinding, NAME, PURL, ids, pa
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, IsGiven, Known, List, Text, known_fields, too_many,
+    Gather, Gathered, IsGiven, Known, List, Made, OfText, Text, known_fields, too_many,
 };
 
 /// All findings of Trivy's `Results`, and the number of those of packages.
@@ -58,8 +58,18 @@ known_fields! {
         "PkgIdentifier" => identifier: Known<TrivyIdentifier>,
         "InstalledVersion" => installed: Text<NAME>,
         "FixedVersion" => fixed: IsGiven,
-        "Status" => status: Text<NAME>,
-        "Severity" => severity: Text<NAME>,
+        "Status" => status: Made<IsFixed, NAME>,
+        "Severity" => severity: Made<Option<VulnerabilitySeverity>, NAME>,
+    }
+}
+
+/// Whether the status of a vulnerability is `fixed`.
+#[derive(Default)]
+struct IsFixed(bool);
+
+impl OfText for IsFixed {
+    fn of(status: &str) -> IsFixed {
+        IsFixed(status.eq_ignore_ascii_case("fixed"))
     }
 }
 
@@ -68,13 +78,13 @@ impl IntoFinding for TrivyVulnerability {
         if self.id.0.is_empty() {
             return Err("a vulnerability does not have a `VulnerabilityID`");
         }
-        let is_fixed = self.fixed.0 || self.status.0.eq_ignore_ascii_case("fixed");
+        let Made(IsFixed(is_fixed)) = self.status;
         Ok(Some(VulnerabilityFinding {
             id: self.id.0,
             aliases: ids(self.vendor_ids),
             package: package(self.identifier.0.purl, &self.package, &self.installed),
-            severity: VulnerabilitySeverity::named(&self.severity.0),
-            is_fixable: Some(is_fixed),
+            severity: self.severity.0,
+            is_fixable: Some(is_fixed || self.fixed.0),
             is_suppressed: false,
         }))
     }
