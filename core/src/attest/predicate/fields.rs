@@ -22,6 +22,8 @@ const TOO_MANY: &str = "more than ";
 pub(in crate::attest) trait ReadFields: Default {
     /// The keys with a meaning; at most 64.
     const NAMES: &'static [&'static str];
+    /// The lengths of these keys.
+    const LENGTHS: Lengths = Lengths::of(Self::NAMES);
 
     /// Reads the value of one of these keys.
     fn read<'de, A: MapAccess<'de>>(
@@ -29,6 +31,28 @@ pub(in crate::attest) trait ReadFields: Default {
         name: &'static str,
         entries: &mut A,
     ) -> Result<(), A::Error>;
+}
+
+/// The lengths of some keys, as bits. Those of 63 bytes and more are one.
+#[derive(Clone, Copy)]
+pub(in crate::attest) struct Lengths(u64);
+
+impl Lengths {
+    const fn of(mut names: &[&str]) -> Lengths {
+        let mut lengths = 0;
+        while let [name, others @ ..] = names {
+            lengths |= Lengths::bit(name);
+            names = others;
+        }
+        Lengths(lengths)
+    }
+
+    const fn bit(key: &str) -> u64 {
+        match key.len() {
+            length @ 0..63 => 1 << length,
+            _ => 1 << 63,
+        }
+    }
 }
 
 /// Declares a struct of which each field is the value of one key.
@@ -157,7 +181,7 @@ pub(super) fn read_entries<'de, T: ReadFields, A: MapAccess<'de>>(
 ) -> Result<T, A::Error> {
     let mut read = T::default();
     let mut seen = 0_u64;
-    while let Some(key) = entries.next_key_seed(KeyAmong(T::NAMES))? {
+    while let Some(key) = entries.next_key_seed(KeyAmong(T::NAMES, T::LENGTHS))? {
         let Some(at) = key else {
             entries.next_value::<IgnoredAny>()?;
             continue;
@@ -178,7 +202,7 @@ pub(super) fn read_entries<'de, T: ReadFields, A: MapAccess<'de>>(
 }
 
 /// The place of a key among the known ones; `None` for another key.
-struct KeyAmong(&'static [&'static str]);
+struct KeyAmong(&'static [&'static str], Lengths);
 
 impl<'de> DeserializeSeed<'de> for KeyAmong {
     type Value = Option<usize>;
@@ -196,9 +220,12 @@ impl Visitor<'_> for KeyAmong {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let KeyAmong(names) = self;
+        let KeyAmong(names, lengths) = self;
         // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
         let is_ascii = key.is_ascii();
+        if is_ascii && lengths.0 & Lengths::bit(key) == 0 {
+            return Ok(None);
+        }
         let mut same = None;
         for (at, name) in names.iter().enumerate() {
             if is_ascii && name.len() != key.len() {

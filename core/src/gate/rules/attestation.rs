@@ -243,7 +243,7 @@ impl ImageRule for Attestation {
                 Err(refusal) => refused.push(refusal),
             }
         }
-        accepted.sort_by_cached_key(|statement| newest_first(*statement));
+        accepted.sort_by_cached_key(|statement| newest_first(statement));
         let mut work = check.work.clone();
         for statement in accepted {
             if work.is_spent() {

@@ -21,7 +21,12 @@ impl Gather for TrivyResults {
 
     fn add<E: de::Error>(&mut self, Known(result): Known<TrivyResult>) -> Result<(), E> {
         self.targets += usize::from(result.is_of_packages());
-        self.findings.extend(result.vulnerabilities.0.0);
+        let found = result.vulnerabilities.0.0;
+        match self.findings.is_empty() {
+            // Most of the findings are of one target: they are not copied.
+            true => self.findings = found,
+            false => self.findings.extend(found),
+        }
         let modified = result.modified.0.0.into_iter();
         self.findings
             .extend(modified.map(|finding| VulnerabilityFinding {
