@@ -5,23 +5,31 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use promotion_gate_core::gate::Workload;
 
-use super::entry::{MAXIMUM_ENTRIES, NewEntry};
+use super::entry::{NewEntry, TRIMMED};
 use super::live::LiveObject;
 use super::memory::Memory;
 use super::names::RecordSubject;
 use crate::api::{EntryRuns, EntryState, WrittenBy, WrittenEntry, WrittenWorkload};
 
-/// The entries of what is adopted, by record, as far as each has room, and how many have none: one entry serves all objects that run an
-/// image, but for what an autoscaler starts from zero.
-pub(super) fn baselines(
-    adopted: &[(RecordSubject, LiveObject)],
+/// What is adopted, as far as the records have room: one entry serves all objects that run an image, but for what an autoscaler starts
+/// from zero.
+pub(super) struct Baselines<'o> {
+    /// The entries of each record, with their objects.
+    pub(super) by_record: Vec<Vec<(Workload, NewEntry)>>,
+    /// The objects that get no entry.
+    pub(super) without_room: Vec<&'o Workload>,
+}
+
+/// The entries of what is adopted.
+pub(super) fn baselines<'o>(
+    adopted: &'o [(RecordSubject, LiveObject)],
     memory: &Memory,
     gate: &str,
     first: bool,
     now: Timestamp,
-) -> (Vec<Vec<(Workload, NewEntry)>>, usize) {
+) -> Baselines<'o> {
     let mut by_record: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let mut without_room = 0;
+    let mut without_room = Vec::new();
     // What stands at zero is what an autoscaler starts next.
     let (at_zero, others): (Vec<_>, Vec<_>) =
         adopted.iter().partition(|(_, object)| object.is_at_zero);
@@ -30,15 +38,19 @@ pub(super) fn baselines(
         let held = memory.get(&name).map_or(0, |record| record.entries.len());
         let serves = memory.serves(&name, gate);
         let entries = by_record.entry(name).or_default();
-        match held + entries.len() < MAXIMUM_ENTRIES || !serves && entries.is_empty() {
+        // A record that is fuller loses its oldest entries with the next admission.
+        match held + entries.len() < TRIMMED || !serves && entries.is_empty() {
             true => {
                 let entry = baseline(subject, object, first, now);
                 entries.push((object.workload.clone(), entry));
             }
-            false => without_room += 1,
+            false => without_room.push(&object.workload),
         }
     }
-    (by_record.into_values().collect(), without_room)
+    Baselines {
+        by_record: by_record.into_values().collect(),
+        without_room,
+    }
 }
 
 /// The entry of an object that runs and was never admitted by the gate. It serves upkeep alone. In the first baseline, what has no
@@ -84,6 +96,7 @@ mod tests {
     use promotion_gate_core::gate::Digest;
 
     use super::super::entry::{KeptEntry, KeptRecord};
+    use super::super::live::startable;
     use super::*;
 
     const GATE: &str = "promotion-gate";
@@ -139,25 +152,55 @@ mod tests {
         memory
     }
 
+    /// How many objects get an entry in each record, and how many do not.
+    fn written(adopted: &[(RecordSubject, LiveObject)], memory: &Memory) -> (Vec<usize>, usize) {
+        let now = Timestamp::UNIX_EPOCH;
+        let found = baselines(adopted, memory, GATE, true, now);
+        let counts = found.by_record.iter().map(Vec::len).collect();
+        (counts, found.without_room.len())
+    }
+
     #[test]
     fn a_record_takes_only_as_much_of_what_runs_as_it_has_room_for() {
         let adopted: Vec<_> = (1000..1020).map(|name| (image(), object(name))).collect();
-        for (held, state, written) in [
+        for (held, state, room) in [
             (0, EntryState::Observed, 20),
-            (MAXIMUM_ENTRIES - 5, EntryState::Observed, 5),
-            (MAXIMUM_ENTRIES, EntryState::Observed, 0),
+            (TRIMMED - 5, EntryState::Observed, 5),
+            (TRIMMED, EntryState::Observed, 0),
             // Nothing in it serves what runs.
-            (MAXIMUM_ENTRIES, EntryState::Pending, 1),
+            (TRIMMED, EntryState::Pending, 1),
         ] {
             let memory = memory(held, state);
-            let now = Timestamp::UNIX_EPOCH;
-            let (by_record, without_room) = baselines(&adopted, &memory, GATE, true, now);
-            let counts: Vec<_> = by_record.iter().map(Vec::len).collect();
-            assert_eq!(
-                (counts, without_room),
-                (vec![written], 20 - written),
-                "{held}"
-            );
+            let expected = (vec![room], 20 - room);
+            assert_eq!(written(&adopted, &memory), expected, "{held}");
         }
+        let other = RecordSubject::Digest(Digest::sha256(b"another image"));
+        let adopted = [(image(), object(1000)), (other, object(1000))];
+        let memory = memory(TRIMMED, EntryState::Observed);
+        let (mut counts, left) = written(&adopted, &memory);
+        counts.sort_unstable();
+        assert_eq!((counts, left), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn an_object_is_recorded_with_each_of_its_images() {
+        let other = RecordSubject::Digest(Digest::sha256(b"sidecar"));
+        let mut object = object(0);
+        object.subjects.insert(other.clone());
+        let (objects, memory) = ([object], memory(1, EntryState::Observed));
+        let missing = startable(&objects, &memory, GATE);
+        let missing: Vec<_> = missing.iter().map(|(subject, _)| *subject).collect();
+        assert_eq!(missing, [&other]);
+    }
+
+    #[test]
+    fn what_an_autoscaler_may_start_from_zero_comes_first() {
+        let mut adopted: Vec<_> = (1000..1020).map(|name| (image(), object(name))).collect();
+        adopted[19].1.is_at_zero = true;
+        let memory = memory(TRIMMED - 1, EntryState::Observed);
+        let now = Timestamp::UNIX_EPOCH;
+        let found = baselines(&adopted, &memory, GATE, true, now);
+        let written = found.by_record.iter().flatten().map(|(it, _)| &*it.name);
+        assert_eq!(written.collect::<Vec<_>>(), ["web-1019"]);
     }
 }

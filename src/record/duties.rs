@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ReleaseRecords;
 use super::background::Job;
-use super::baseline::baselines;
+use super::baseline::{Baselines, baselines};
 use super::counted::CountedUnderLease;
 use super::entry::{KeptEntry, KeptRecord, NewEntry};
 use super::identity::{Adoption, CONFIGURATION, GateState, configurations, dropped, said};
@@ -154,7 +154,7 @@ impl ReleaseRecords {
             let missing = unrecorded(&objects, &memory, gate).into_values();
             // What an autoscaler starts from zero has run only if its own entry says so.
             let startable = match comparison.first {
-                true => startable(&objects, &memory),
+                true => startable(&objects, &memory, gate),
                 false => Vec::new(),
             };
             let mut known = HashSet::new();
@@ -195,7 +195,10 @@ impl ReleaseRecords {
         comparison: &Comparison,
         all_done: bool,
     ) -> Result<(), String> {
-        let (by_record, without_room) = {
+        let Baselines {
+            by_record,
+            without_room,
+        } = {
             let (memory, gate) = (self.memory(), self.cluster.namespace());
             let (first, now) = (comparison.first, comparison.now);
             baselines(adopted, &memory, gate, first, now)
@@ -210,12 +213,19 @@ impl ReleaseRecords {
                 &format!("what runs cannot be recorded as baseline; its upkeep is judged until it can ({count}, such as {example}): {why}"),
             );
         }
-        let written = adopted.len() - failed.len() - without_room;
+        if let Some(first) = without_room.first() {
+            let (count, example) = (without_room.len(), shown(first));
+            tracing::warn!(
+                count,
+                example,
+                "objects get no entry of their own, because the release record of their image is full: their upkeep is served, but an autoscaler that starts one from zero is judged"
+            );
+        }
+        let written = adopted.len() - failed.len() - without_room.len();
         if written > 0 {
             let entries = written;
             tracing::info!(
                 entries,
-                without_room,
                 first = comparison.first,
                 "what runs was recorded as baseline"
             );
@@ -252,18 +262,22 @@ impl ReleaseRecords {
         }
     }
 
-    /// Writes the entries of one record, one after the other, since each changes the same object. Those that are not written come back with
-    /// why; after a failure, the rest is left to the next comparison.
+    /// Writes the entries of one record, one after the other, since each changes the same object. After a failure, the rest is written in
+    /// the background. What is not written at once comes back, with why.
     async fn write_baselines(&self, entries: Vec<(Workload, NewEntry)>) -> Vec<(Workload, String)> {
-        let mut entries = entries.into_iter();
-        while let Some((workload, entry)) = entries.next() {
-            let deadline = Instant::now() + ATTEMPT;
-            if let Err(why) = self.put(&entry, deadline, deadline).await {
-                let left = [workload].into_iter().chain(entries.map(|(it, _)| it));
-                return left.map(|it| (it, why.to_string())).collect();
+        let (mut failed, mut problem) = (Vec::new(), None::<String>);
+        for (workload, entry) in entries {
+            if problem.is_none() {
+                let deadline = Instant::now() + ATTEMPT;
+                let done = self.put(&entry, deadline, deadline).await;
+                problem = done.err().map(|why| why.to_string());
+            }
+            if let Some(why) = &problem {
+                failed.push((workload, why.clone()));
+                self.later(Job::Write(Box::new(entry)));
             }
         }
-        Vec::new()
+        failed
     }
 
     fn report_unrecorded(&self, left: &[(RecordSubject, LiveObject)]) {

@@ -25,7 +25,7 @@ pub(super) const MAXIMUM_ENTRIES: usize = 100;
 /// The most uses of emergency changes that one entry names, the newest first.
 const MAXIMUM_EMERGENCIES: usize = 16;
 /// How many are left of a record that holds more.
-const TRIMMED: usize = 90;
+pub(super) const TRIMMED: usize = 90;
 /// How many entries that were not seen yet stay as long as what runs.
 const NEWEST: usize = 10;
 /// The most entries that are read of one record.

@@ -175,17 +175,22 @@ pub(super) fn unrecorded<'a>(
     missing
 }
 
-/// The images of objects that an autoscaler can start and of which no admission is recorded: what it starts from zero rests on an
-/// entry of the object itself. Other objects may run the same images.
+/// The images of objects that an autoscaler can start, as far as no admission of the object is recorded with them: what it starts from zero
+/// rests on an entry of the object itself for each image. Other objects may run the same images.
 pub(super) fn startable<'a>(
     objects: &'a [LiveObject],
     memory: &Memory,
+    gate: &str,
 ) -> Vec<(&'a RecordSubject, &'a LiveObject)> {
-    let startable = objects.iter().filter(|object| {
-        object.scales && object.is_root && !memory.holds(&object.workload, &object.template)
-    });
+    let startable = objects
+        .iter()
+        .filter(|object| object.scales && object.is_root);
     let images = startable.flat_map(|object| object.subjects.iter().map(move |it| (it, object)));
-    images.collect()
+    let missing = images.filter(|(subject, object)| {
+        let name = object.record_of(subject, gate);
+        !memory.holds(&name, &object.workload, &object.template)
+    });
+    missing.collect()
 }
 
 /// The text of a live object for a person: kind, namespace and name.
@@ -265,7 +270,7 @@ mod tests {
         objects[2].is_root = false;
         let memory = Memory::default();
         let named = |objects: &[LiveObject]| {
-            let startable = startable(objects, &memory);
+            let startable = startable(objects, &memory, "gate");
             let names = startable.iter().map(|(_, it)| it.workload.name.clone());
             names.collect::<Vec<_>>()
         };

@@ -314,10 +314,16 @@ impl Memory {
         found.collect()
     }
 
-    /// Whether an entry of an object is about this template.
-    pub(super) fn holds(&self, workload: &Workload, template: &Digest) -> bool {
-        let mut entries = self.entries_of(workload).into_iter();
-        entries.any(|entry| entry.template == *template)
+    /// Whether a record has an entry of an object with this template. What an injector added does not change the object.
+    pub(super) fn holds(&self, name: &RecordName, workload: &Workload, template: &Digest) -> bool {
+        let record = self.get(name);
+        let mut entries = record.into_iter().flat_map(|it| it.entries.values());
+        entries.any(|kept| {
+            let entry = &kept.entry;
+            entry.by != AdmittedBy::Injected
+                && entry.workload.is_same_object(workload)
+                && entry.template == *template
+        })
     }
 
     /// Whether an entry of an object says that a template was staged.

@@ -92,7 +92,7 @@ struct Look<'a> {
     report: &'a mut DoctorReport,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// Reports who holds any of the rights, each holder once with what it may do.
     fn at(&mut self, row: &Row) {
         let mut may: BTreeMap<&Holder, Vec<String>> = BTreeMap::new();
@@ -107,10 +107,8 @@ impl Look<'_> {
                         namespace: namespace.as_deref(),
                         names: &names,
                     };
-                    let holders = self.place.strangers(self.rights.holders(right));
-                    for holder in holders.difference(self.administrators) {
-                        let held = self.held(right, holder);
-                        may.entry(*holder).or_default().push(held);
+                    for (holder, held) in self.held(right) {
+                        may.entry(holder).or_default().push(held);
                     }
                 }
             }
@@ -130,21 +128,24 @@ impl Look<'_> {
         self.report.find_as(severity, row.check, about);
     }
 
-    /// A right with those of its verbs that this holder has.
-    fn held(&self, right: Right<'_>, holder: &Holder) -> String {
-        let verbs = right.verbs.iter().copied();
-        let has = |verb: &&str| {
-            let verbs = &[*verb][..];
-            self.rights
-                .holders(Right { verbs, ..right })
-                .contains(holder)
-        };
-        let verbs: Vec<_> = verbs.filter(has).collect();
-        let held = Right {
-            verbs: &verbs,
-            ..right
-        };
-        held.to_string()
+    /// Who holds a right, each with the verbs that it has.
+    fn held(&self, right: Right<'_>) -> BTreeMap<&'a Holder, String> {
+        let mut verbs_of: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+        for verb in right.verbs.chunks(1) {
+            let of_verb = Right {
+                verbs: verb,
+                ..right
+            };
+            let holders = self.place.strangers(self.rights.holders(of_verb));
+            for holder in holders.difference(self.administrators) {
+                verbs_of.entry(*holder).or_default().extend(verb);
+            }
+        }
+        let each = verbs_of.into_iter().map(|(holder, verbs)| {
+            let verbs = &verbs[..];
+            (holder, Right { verbs, ..right }.to_string())
+        });
+        each.collect()
     }
 
     fn scopes(&self, over: Over) -> Vec<Scope> {

@@ -15,6 +15,8 @@ const CONNECT: &[&str] = &["create", "get"];
 const IMPERSONATE: &[&str] = &["impersonate"];
 pub(super) const ADMISSION: &str = "admissionregistration.k8s.io";
 pub(super) const RBAC: &str = "rbac.authorization.k8s.io";
+const KYVERNO: &str = "kyverno.io";
+const KYVERNO_POLICIES: &str = "policies.kyverno.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 const REGISTRATION: &str = "apiregistration.k8s.io";
 const GUARDS: &[&str] = &[
@@ -62,14 +64,16 @@ pub(super) const TABLE: &[Row] = &[
         counts: always,
         grants: &[
             grant(WRITE, ADMISSION, MUTATING, Over::Cluster),
-            grant(WRITE, "kyverno.io", &["clusterpolicies"], Over::Cluster),
+            grant(PUT, KYVERNO, &["clusterpolicies"], Over::Cluster),
+            grant(PUT, KYVERNO, &["policies"], Over::InGateNamespace),
+            grant(PUT, KYVERNO_POLICIES, &["mutatingpolicies"], Over::Cluster),
             grant(
-                WRITE,
-                "policies.kyverno.io",
-                &["mutatingpolicies"],
-                Over::Cluster,
+                PUT,
+                KYVERNO_POLICIES,
+                &["namespacedmutatingpolicies"],
+                Over::InGateNamespace,
             ),
-            grant(WRITE, "mutations.gatekeeper.sh", MUTATORS, Over::Cluster),
+            grant(PUT, "mutations.gatekeeper.sh", MUTATORS, Over::Cluster),
         ],
     },
     Row {

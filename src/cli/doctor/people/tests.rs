@@ -198,6 +198,20 @@ fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
             "may-mutate-requests",
         ),
         (
+            Some("gate"),
+            "create",
+            "kyverno.io",
+            "policies",
+            "may-mutate-requests",
+        ),
+        (
+            Some("gate"),
+            "patch",
+            "policies.kyverno.io",
+            "namespacedmutatingpolicies",
+            "may-mutate-requests",
+        ),
+        (
             everywhere,
             "create",
             "mutations.gatekeeper.sh",
