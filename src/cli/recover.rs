@@ -50,7 +50,8 @@ kubectl --namespace {namespace} rollout status deployment/{deployment} --timeout
 kubectl patch validatingwebhookconfiguration {webhook} --type=json --patch='[{{"op": "test", "path": "/webhooks/0/name", "value": "validate.promotion-gate.dev"}}, {{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}}]'
 
 # 3. Stop asking. This switches off: everything; whatever is applied is admitted, and changes of policies are not judged.
-#    Needs: the right to delete these two objects; nobody else is asked. A deleted binding can take some seconds to count.
+#    Needs: the right to delete these two objects; nobody else is asked. The second command is refused
+#    for some seconds, until the deleted binding counts: repeat it.
 kubectl delete validatingadmissionpolicybinding promotion-gate-configuration
 kubectl delete validatingwebhookconfiguration {webhook}
 
@@ -58,7 +59,7 @@ kubectl delete validatingwebhookconfiguration {webhook}
 #    Needs: the right to delete the binding.
 kubectl delete validatingadmissionpolicybinding promotion-gate-records
 
-# Afterwards: apply the guards and the webhook configuration that you installed again, then look at what came in meanwhile. A governor
+# Afterwards: apply the guards and the webhook configuration that you installed again (with Helm: `helm upgrade`), then look at what came in meanwhile. A governor
 # has recorded what is to go on; what is in no release record cannot be replaced while a rule denies its image.
 promotion-gate doctor --service {namespace}/{name} --webhook {webhook}
 promotion-gate scan --from-cluster

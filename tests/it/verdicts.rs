@@ -361,6 +361,15 @@ fn missing_evidence_is_named_with_the_command_that_adds_it() {
             image()
         )
     );
+    let by_key = json!({"key": {"pem": FACTS.key.public_pem(), "trustRoots": ["sandbox"]}});
+    let by_key = policy(json!([{"signature": {"anyOf": [by_key]}}]));
+    let found = finding(&by_key, &promotion(&[image()]), ImageEvidence::default());
+    let hint = found.hint.unwrap();
+    let command = format!(
+        "`cosign sign --key KEY {}`, with the private key of",
+        image()
+    );
+    assert!(hint.contains(&command), "{hint}");
     let hint = unsigned(&["a", "b", "c", "d", "e", "f"]);
     assert!(
         hint.ends_with(&format!("`d@example.com` (issuer `{ISSUER}`) and 2 more")),

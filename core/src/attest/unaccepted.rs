@@ -122,7 +122,7 @@ reasons! {
         "Name the trust root of the Sigstore instance that signed, or update the trust root: logs are replaced about once a year.";
     OTHER_KIND_OF_SIGNER = "other-kind-of-signer",
         "The policy requires a key but a certificate signed, or the other way round.",
-        "Use the matching kind of signer in the policy: `keyless` or `key`.";
+        "Use the matching kind of signer in the policy: `keyless` or `key`. `promotion-gate evidence` verifies signatures by keys with `--key FILE` alone.";
     FORMAT_NOT_SUPPORTED = "format-not-supported",
         "This version does not support the format, the kind of log entry or the digest algorithm.",
         "Sign with a current client, or check whether a newer version of promotion-gate supports it.";

@@ -49,7 +49,7 @@ checks! {
     WEBHOOK_FAILURE_POLICY Critical "webhook-failure-policy"
         "a request is admitted when the gate does not answer"
         "If the gate is slow or stopped, requests are admitted without a decision. Only the entries for the infrastructure and for audited namespaces may have `failurePolicy: Ignore`."
-        "Set `failurePolicy: Fail`: apply the configuration that `promotion-gate webhook-configuration` prints.";
+        "Set `failurePolicy: Fail`: apply the configuration that `promotion-gate webhook-configuration` prints. Where the gate writes it (`--manage-webhook`), it does that itself: wait half a minute after an upgrade, then read its log.";
     WEBHOOK_ENDPOINT Critical "webhook-endpoint"
         "the API server asks something else than the gate"
         "What is asked instead of the gate decides, and may admit everything."

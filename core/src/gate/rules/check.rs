@@ -164,7 +164,7 @@ pub(in crate::gate) fn readable<'a>(
             IMAGE_UNAVAILABLE,
             format!("the tag could not be resolved: {unavailability}"),
         )
-        .hint("name the image by digest, and check that the registry answers"));
+        .hint("name the image by digest; check the name and the tag, that the registry answers, and that the gate's credentials may read there"));
     }
     match &check.evidence {
         Collected::Known(evidence) | Collected::Partial(evidence, _) => Ok(evidence),

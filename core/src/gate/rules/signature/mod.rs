@@ -403,7 +403,15 @@ impl Signature {
             )
             .hint(format!("sign the image with `cosign sign {subject}`"));
         }
-        let sign = format!("sign the image with `cosign sign {subject}` as {wanted}");
+        let by_keys = self
+            .accepted()
+            .all(|it| matches!(it, AcceptedSigner::Key(_)));
+        let sign = match by_keys {
+            true => format!(
+                "sign the image with `cosign sign --key KEY {subject}`, with the private key of {wanted} (SHA-256 of the public key in DER)"
+            ),
+            false => format!("sign the image with `cosign sign {subject}` as {wanted}"),
+        };
         let reason = match evidence.instead_of(Form::Signature) {
             Some(_) => NOT_A_SIGNATURE,
             None => UNSIGNED,
