@@ -350,6 +350,22 @@ async fn a_pass_warns_of_a_piece_that_is_too_large_to_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exception_that_ends_in_more_than_a_week_is_no_warning() {
+    let later = Timestamp::now() + SignedDuration::from_hours(8 * 24);
+    let exception = json!({"id": "CVE-2026-9", "until": later.to_string(), "reason": "not used"});
+    let bench = Bench::of(&json!({"vulnerabilities": {
+        "maximumSeverity": "Medium", "maximumAge": "24h", "signedBy": keyless("release@example.com"), "exceptions": [exception],
+    }}));
+    let scan = bench.attached(json!({"predicate": critical()}));
+    let said = bench.says("vulnerabilities", &[&scan]).await;
+    assert_eq!(said, "pass scanned");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let warnings = review.verdict.warnings();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_warns_of_an_exception_that_ends_soon_and_of_a_piece_that_is_too_large() {
     let soon = Timestamp::now() + SignedDuration::from_hours(48);
     let exception = json!({"id": "CVE-2026-9", "until": soon.to_string(), "reason": "not used"});
