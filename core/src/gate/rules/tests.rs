@@ -510,3 +510,21 @@ fn an_entry_that_nothing_or_everything_can_meet_is_refused() {
         assert!(why.contains("is not a level"), "{why}");
     }
 }
+
+#[test]
+fn a_rule_that_bounds_no_age_of_scans_says_so() {
+    let signed_by =
+        json!({"keyless": {"issuer": "https://i.example", "identity": "a@example.com"}});
+    let warnings = |bound: Option<&str>| {
+        let mut entry = json!({"maximumSeverity": "Low", "signedBy": signed_by});
+        if let Some(bound) = bound {
+            entry["maximumAge"] = json!(bound);
+        }
+        let entry = json!({ "vulnerabilities": entry });
+        let read: RequirementEntry = serde_json::from_value(entry).unwrap();
+        Requirement::try_from(read).unwrap().warnings()
+    };
+    assert_eq!(warnings(Some("24h")), Vec::<String>::new());
+    let said = warnings(None);
+    assert!(said[0].contains("`maximumAge` is not set"), "{said:?}");
+}
