@@ -50,8 +50,8 @@ kubectl --namespace {namespace} rollout status deployment/{deployment} --timeout
 kubectl patch validatingwebhookconfiguration {webhook} --type=json --patch='[{{"op": "test", "path": "/webhooks/0/name", "value": "validate.promotion-gate.dev"}}, {{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}}]'
 
 # 3. Stop asking. This switches off: everything; whatever is applied is admitted, and changes of policies are not judged.
-#    Needs: the right to delete these two objects; nobody else is asked. The second command is refused
-#    for some seconds, until the deleted binding counts: repeat it.
+#    Needs: the right to delete these two objects. The gate is not asked. The API server refuses the second command for some seconds
+#    after the first one: repeat it.
 kubectl delete validatingadmissionpolicybinding promotion-gate-configuration
 kubectl delete validatingwebhookconfiguration {webhook}
 

@@ -38,7 +38,7 @@ pub(super) fn baselines<'o>(
         let held = memory.get(&name).map_or(0, |record| record.entries.len());
         let serves = memory.serves(&name, gate);
         let entries = by_record.entry(name).or_default();
-        // A record that is fuller loses its oldest entries with the next admission.
+        // The rest of the record is for admissions: when it is full, its oldest entries go.
         match held + entries.len() < TRIMMED || !serves && entries.is_empty() {
             true => {
                 let entry = baseline(subject, object, first, now);

@@ -154,69 +154,13 @@ fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
             "pods/attach",
             "may-run-in-exempt-namespaces",
         ),
-        // Certificates, what changes requests, and what is served.
+        // Certificates, and what is served.
         (
             everywhere,
             "approve",
             "certificates.k8s.io",
             "signers",
             "may-approve-certificates",
-        ),
-        (
-            everywhere,
-            "create",
-            ADMISSION,
-            "mutatingwebhookconfigurations",
-            "may-mutate-requests",
-        ),
-        (
-            everywhere,
-            "patch",
-            ADMISSION,
-            "mutatingadmissionpolicies",
-            "may-mutate-requests",
-        ),
-        (
-            everywhere,
-            "create",
-            ADMISSION,
-            "mutatingadmissionpolicybindings",
-            "may-mutate-requests",
-        ),
-        (
-            everywhere,
-            "create",
-            "kyverno.io",
-            "clusterpolicies",
-            "may-mutate-requests",
-        ),
-        (
-            everywhere,
-            "update",
-            "policies.kyverno.io",
-            "mutatingpolicies",
-            "may-mutate-requests",
-        ),
-        (
-            Some("gate"),
-            "create",
-            "kyverno.io",
-            "policies",
-            "may-mutate-requests",
-        ),
-        (
-            Some("gate"),
-            "patch",
-            "policies.kyverno.io",
-            "namespacedmutatingpolicies",
-            "may-mutate-requests",
-        ),
-        (
-            everywhere,
-            "create",
-            "mutations.gatekeeper.sh",
-            "assign",
-            "may-mutate-requests",
         ),
         (
             everywhere,
@@ -288,6 +232,28 @@ fn each_right_that_leads_past_the_gate_is_found_under_its_check() {
     ] {
         let found = of_eve(namespace, &rule(verb, group, resource), true);
         assert_eq!(found, [id], "{verb} {resource} in {namespace:?}");
+    }
+}
+
+#[test]
+fn who_may_have_requests_of_others_changed_is_found_also_where_a_policy_engine_does_it() {
+    for (namespace, verb, group, resource) in [
+        (None, "create", ADMISSION, "mutatingwebhookconfigurations"),
+        (None, "patch", ADMISSION, "mutatingadmissionpolicies"),
+        (None, "create", ADMISSION, "mutatingadmissionpolicybindings"),
+        (None, "create", "kyverno.io", "clusterpolicies"),
+        (Some("gate"), "create", "kyverno.io", "policies"),
+        (None, "update", "policies.kyverno.io", "mutatingpolicies"),
+        (
+            Some("gate"),
+            "patch",
+            "policies.kyverno.io",
+            "namespacedmutatingpolicies",
+        ),
+        (None, "create", "mutations.gatekeeper.sh", "assign"),
+    ] {
+        let found = of_eve(namespace, &rule(verb, group, resource), true);
+        assert_eq!(found, ["may-mutate-requests"], "{verb} {resource}");
     }
 }
 
