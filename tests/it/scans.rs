@@ -235,6 +235,34 @@ async fn a_predicate_that_is_too_large_for_a_condition_is_undecided() {
     assert_eq!(bench.gate.says("attestation", &image).await.0, "pass");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_to_be_read_may_be_the_provenance_or_summary_that_is_missing() {
+    let signer = keyless("release@example.com");
+    let id = "https://example.com/builder";
+    let by = json!([{"id": id, "signedBy": signer}]);
+    let rules = [
+        (
+            json!({"provenance": {"builders": by, "sources": ["https://example.com/app"]}}),
+            "provenance",
+            "provenance-unaccepted",
+        ),
+        (
+            json!({"verificationSummary": {"verifiers": by, "levels": ["SLSA_BUILD_LEVEL_3"]}}),
+            "verificationSummary",
+            "verification-summary-unaccepted",
+        ),
+    ];
+    for (requirement, rule, reason) in rules {
+        let bench = Bench::under(&json!({"requirements": [{"digestPinned": {}}, requirement]}));
+        let other = ("https://example.com/log/v1", json!("x".repeat(5 << 20)));
+        let large = FACTS.attestation(&bench.digest, "release", other, None);
+        bench.only(&[layer(large)]);
+        let image = format!("{}@{}", bench.repository, bench.digest);
+        let said = bench.gate.says(rule, &image).await;
+        assert_eq!(said, ("undecided".to_owned(), reason.to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn a_report_of_10_mb_is_read() {
     let bench = Bench::new();

@@ -16,7 +16,7 @@ pub(super) use identity::{is_isolated, why_not_isolated};
 pub use recorded::proven_source;
 
 use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
-use super::check::{listed, readable, unless_partial};
+use super::check::{listed, readable, unless_partial, unless_too_large};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -212,6 +212,7 @@ impl ImageRule for Provenance {
             }
             Err(None) => self.explain_absence(evidence, check),
         };
+        let failed = unless_too_large(failed, PROVENANCE_UNACCEPTED, evidence, check);
         unless_partial(failed, check)
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
-use super::check::{listed, minute, readable, unless_partial};
+use super::check::{listed, minute, readable, unless_partial, unless_too_large};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -253,6 +253,7 @@ impl ImageRule for VerificationSummaryRule {
             }
             Err(None) => self.explain_absence(evidence, check),
         };
+        let failed = unless_too_large(failed, VERIFICATION_SUMMARY_UNACCEPTED, evidence, check);
         unless_partial(failed, check)
     }
 }
