@@ -109,7 +109,7 @@ struct PlatformReport {
     attached: Attached,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Accepted {
     /// `signature`, or the predicate type of an attestation.
@@ -136,7 +136,7 @@ struct Accepted {
     ignored: Vec<String>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Time {
     #[schemars(with = "String")]
@@ -350,6 +350,16 @@ fn anchor(names: &BTreeMap<AnchorId, String>, id: &AnchorId) -> String {
 }
 
 impl Accepted {
+    /// Whether the other says the same of the same thing, but for what accepts it.
+    fn is_like(&self, other: &Accepted) -> bool {
+        let anchor = self.anchor.clone();
+        *self
+            == Accepted {
+                anchor,
+                ..other.clone()
+            }
+    }
+
     fn of(
         source: &EvidenceSource,
         origin: &Origin,
@@ -423,14 +433,27 @@ impl Attached {
             && self.unread.is_empty()
     }
 
-    fn branches(&self, indent: &str) {
+    /// What was accepted, each once, with every trust root or key that accepts it with the same times.
+    fn alike(&self) -> Vec<(&Accepted, Vec<&str>)> {
+        let mut alike: Vec<(&Accepted, Vec<&str>)> = Vec::new();
         for accepted in &self.accepted {
+            let same = alike.iter_mut().find(|(it, _)| it.is_like(accepted));
+            match same {
+                Some((_, anchors)) => anchors.push(&accepted.anchor),
+                None => alike.push((accepted, vec![&accepted.anchor])),
+            }
+        }
+        alike
+    }
+
+    fn branches(&self, indent: &str) {
+        for (accepted, anchors) in self.alike() {
             let said = word(CheckDecision::Allow).replace("allow", "accepted");
             print_line!(
                 "{indent}└─ {said} {} by {}, under {}, found as {}",
                 line(&accepted.what),
                 line(&accepted.signer),
-                accepted.anchor,
+                anchors.join(", "),
                 line(&accepted.source)
             );
         }
@@ -473,7 +496,7 @@ fn human(report: &Report) {
     }
     print_line!("");
     let report = &report.attached;
-    for accepted in &report.accepted {
+    for (accepted, anchors) in report.alike() {
         let form = accepted
             .form
             .map(|form| format!(" ({form})"))
@@ -503,7 +526,9 @@ fn human(report: &Report) {
         for (key, value) in &accepted.annotations {
             print_line!("  annotation   {}={}", line(key), line(value));
         }
-        print_line!("  under        {}", accepted.anchor);
+        for anchor in anchors {
+            print_line!("  under        {anchor}");
+        }
         print_line!("  found as     {}\n", line(&accepted.source));
     }
     for refused in &report.unaccepted {

@@ -161,6 +161,10 @@ async fn adopt(
         );
         return Ok(ExitCode::SUCCESS);
     }
+    print_error!(
+        "the gate was asked; this waits up to {} s until it has recorded what runs in {names}",
+        wait.as_secs()
+    );
     if !adopted(&cluster, &asked, wait).await? {
         let seconds = wait.as_secs();
         bail!(

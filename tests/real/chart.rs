@@ -171,6 +171,7 @@ fn an_api_server_accepts_what_each_option_makes() {
         said.contains("`kubectl create secret tls` makes no `ca.crt`"),
         "{said}"
     );
+    assert!(said.contains("deploy/resources.yaml"), "{said}");
 }
 
 fn accepts(plane: &ControlPlane, objects: &[Value]) {

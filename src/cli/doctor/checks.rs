@@ -129,7 +129,7 @@ checks! {
     PORT_OPEN Warning "port-open"
         "every Pod can reach the webhook's port"
         "A stranger can ask for reviews, which takes time and connections from the API server."
-        "Apply a NetworkPolicy (`deploy/manifests/network-policy.yaml`), or require client certificates (`serve --client-ca`).";
+        "Apply a NetworkPolicy (`networkPolicy.enabled` of the chart, or `deploy/manifests/network-policy.yaml`), or require client certificates (`serve --client-ca`).";
     NO_GOVERNORS Critical "no-governors"
         "nobody is named as a governor"
         "Everybody whom RBAC allows may change policies, people and freezes, with a warning only."

@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use promotion_gate_core::gate::{Decision, EmergencyUse, Enforcement, Outcome};
 
-use super::json::{CheckDecision, CheckReport};
+use super::json::{CheckDecision, CheckReport, PolicyReport};
 use crate::admission;
 use crate::review::Review;
 use crate::text;
@@ -24,6 +24,9 @@ pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
         Err(_) => bar,
     }
 }
+
+/// What follows the number of objects that are allowed although a policy says no.
+pub(in crate::cli) const UNENFORCED: &str = "allowed only because a policy does not enforce";
 
 /// The word for a decision, in its colour.
 pub(in crate::cli) fn word(answer: CheckDecision) -> String {
@@ -58,15 +61,24 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
         count(CheckDecision::Undecided),
         count(CheckDecision::Deny),
     );
+    let unenforced = report.objects.iter().filter(|object| {
+        object.decision == CheckDecision::Allow && PolicyReport::any_denies(&object.policies)
+    });
+    let unenforced = unenforced.count();
     let ungoverned = report
         .objects
         .iter()
         .filter(|object| object.policies.is_empty())
         .count();
     print_line!(
-        "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}{}",
+        "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
+        if unenforced > 0 {
+            format!(", {unenforced} {UNENFORCED}")
+        } else {
+            String::new()
+        },
         if ungoverned > 0 {
             format!(", {ungoverned} governed by no policy")
         } else {

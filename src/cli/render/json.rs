@@ -241,6 +241,11 @@ impl PolicyReport {
         verdict.policies().iter().map(PolicyReport::of).collect()
     }
 
+    /// Whether one of them denies, be it only with a warning.
+    pub(crate) fn any_denies(policies: &[PolicyReport]) -> bool {
+        policies.iter().any(|it| it.decision == Decision::Deny.id())
+    }
+
     fn of(verdict: &PolicyVerdict) -> PolicyReport {
         PolicyReport {
             policy: verdict.policy().to_owned(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::inventory::{Found, Rest};
 use crate::admission;
-use crate::cli::render::human::{plural, word};
+use crate::cli::render::human::{UNENFORCED, plural, word};
 use crate::cli::render::json::{CheckDecision, ImageReport, PolicyReport};
 use crate::review::Review;
 use crate::text;
@@ -221,7 +221,11 @@ fn summary(report: &ScanReport) -> String {
         of.count()
     };
     let ungoverned = workloads.iter().filter(|it| it.policies.is_empty());
+    let unenforced = workloads
+        .iter()
+        .filter(|it| it.decision == CheckDecision::Allow && PolicyReport::any_denies(&it.policies));
     let rest = [
+        (unenforced.count(), UNENFORCED),
         (ungoverned.count(), "governed by no policy"),
         (report.mirror_pods, "Pods of files on nodes not judged"),
         (report.ended_pods, "Pods that ended not judged"),
