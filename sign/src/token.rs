@@ -66,14 +66,14 @@ impl IdentityToken {
             .filter(|connector| connector.starts_with("https://"));
         let is_verified = claims.get("email_verified") != Some(&Value::Bool(false));
         let email = named("email").filter(|_| is_verified);
-        let name = email.or(named("sub"));
+        let name = email.map(str::to_owned);
+        let name = name.or_else(|| name_of_workload(issuer, &claims));
+        let name = name.or_else(|| named("sub").map(str::to_owned));
         let expires = claims.get("exp").and_then(Value::as_i64);
         let expires = expires.and_then(|second| Timestamp::from_second(second).ok());
         Ok(IdentityToken {
             identity: TokenIdentity {
-                name: name
-                    .ok_or_else(|| refused("it names neither an address nor a subject"))?
-                    .to_owned(),
+                name: name.ok_or_else(|| refused("it names neither an address nor a subject"))?,
                 issuer: federated.unwrap_or(issuer).to_owned(),
                 is_email: email.is_some(),
             },
@@ -113,6 +113,24 @@ impl IdentityToken {
             ))),
         }
     }
+}
+
+/// The name that Fulcio's certificate will carry for a workload (Fulcio, `docs/oidc.md`): the workflow of GitHub Actions, the pipeline of
+/// GitLab, or the service account.
+fn name_of_workload(issuer: &str, claims: &Map<String, Value>) -> Option<String> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    if issuer.starts_with("https://token.actions.githubusercontent.com") {
+        return text("job_workflow_ref").map(|it| format!("https://github.com/{it}"));
+    }
+    if let Some(pipeline) = text("ci_config_ref_uri") {
+        return Some(format!("https://{pipeline}"));
+    }
+    let kubernetes = claims.get("kubernetes.io")?;
+    let namespace = kubernetes.get("namespace")?.as_str()?;
+    let account = kubernetes.pointer("/serviceaccount/name")?.as_str()?;
+    Some(format!(
+        "https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{account}"
+    ))
 }
 
 #[cfg(test)]
@@ -156,6 +174,28 @@ pub(crate) mod tests {
         assert_eq!(
             (workload.name.as_str(), workload.is_email),
             ("repo:a/b", false)
+        );
+        let of = |issuer: &str, claims: Value| {
+            let mut all = json!({"iss": issuer, "sub": "x", "exp": 9});
+            let fields = all.as_object_mut().unwrap();
+            fields.extend(claims.as_object().unwrap().clone());
+            identity(all).name
+        };
+        let workflow = json!({"job_workflow_ref": "a/b/.github/workflows/c.yml@refs/tags/v1"});
+        assert_eq!(
+            of("https://token.actions.githubusercontent.com", workflow),
+            "https://github.com/a/b/.github/workflows/c.yml@refs/tags/v1"
+        );
+        let pipeline =
+            json!({"ci_config_ref_uri": "gitlab.com/a/b//.gitlab-ci.yml@refs/heads/main"});
+        assert_eq!(
+            of("https://gitlab.com", pipeline),
+            "https://gitlab.com/a/b//.gitlab-ci.yml@refs/heads/main"
+        );
+        let account = json!({"kubernetes.io": {"namespace": "n", "serviceaccount": {"name": "s"}}});
+        assert_eq!(
+            of("https://cluster.example", account),
+            "https://kubernetes.io/namespaces/n/serviceaccounts/s"
         );
         let unverified = identity(
             json!({"iss": "https://i", "sub": "1", "email": "a@b.example", "email_verified": false, "exp": 9}),

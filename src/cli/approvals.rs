@@ -374,10 +374,8 @@ fn print(report: &ApprovalsReport, output: Output, is_one_of_many: bool) -> anyh
             line(&name.unwrap_or_default()),
             line(&policy.detail)
         );
-        match (policy.statements.as_slice(), policy.outcome) {
-            ([], "undecided") => print_line!("  no approval or rejection was read"),
-            ([], "pass" | "fail") => print_line!("  nobody has approved or rejected it"),
-            _ => {}
+        if policy.statements.is_empty() {
+            print_line!("  no approval or rejection was read");
         }
         for statement in &policy.statements {
             statement.print();

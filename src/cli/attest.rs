@@ -164,7 +164,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         record.pull_requests.len()
     );
     print_error!(
-        "  cosign attest --type {} --predicate {output} {}",
+        "  cosign attest --yes --type {} --predicate {output} {}",
         ChangeRecord::TYPE,
         args.image.as_written()
     );

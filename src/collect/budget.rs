@@ -33,7 +33,7 @@ pub struct CollectLimits {
 impl Default for CollectLimits {
     fn default() -> CollectLimits {
         CollectLimits {
-            manifests: 128,
+            manifests: 512,
             layers: 32,
             material_bytes: 16 << 20,
             review_pieces: 8448,

@@ -118,7 +118,7 @@ impl<'a> ListingReading<'a> {
         if !cut.is_empty() {
             let (subject, more) = (&reader.at, cut.len());
             unread.add(Unavailability(format!(
-                "`{subject}` carries {more} more attached manifests than the {limit} that are read"
+                "`{subject}` carries {more} more attached manifests than the {limit} that are read; delete old ones, such as scans, in the registry"
             )));
         }
         ListingReading {

@@ -693,7 +693,7 @@ async fn the_command_writes_the_predicate_and_prints_how_to_sign_it() {
     let ran = run(folder.path(), &args, "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let command = format!(
-        "cosign attest --type https://promotion-gate.dev/change/v1 --predicate change.json {image}"
+        "cosign attest --yes --type https://promotion-gate.dev/change/v1 --predicate change.json {image}"
     );
     assert!(ran.stderr.contains(&command), "{}", ran.stderr);
     let written = fs::read_to_string(folder.path().join("change.json")).unwrap();

@@ -195,6 +195,7 @@ fn the_page_about_approvals_explains_every_reason_and_quotes_the_denials() {
     let rules = root.join("core/src/gate/rules");
     let sources = [
         "check.rs",
+        "../evidence.rs",
         "approvals/mod.rs",
         "approvals/judgement.rs",
         "approvals/place.rs",

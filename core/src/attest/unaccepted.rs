@@ -107,7 +107,7 @@ reasons! {
         "Check that the trust root is that of the Sigstore instance that issued the certificate, and that it lists the instance's `ctlogs`.";
     NO_VERIFIED_TIME = "no-verified-time",
         "No log and no timestamp authority confirms a time of the signature, so the gate cannot know that the certificate was valid then.",
-        "Sign with a transparency log of version 1 or with a timestamp authority (`--timestamp-server-url`).";
+        "Sign with a transparency log of version 1 or with a timestamp authority (`--timestamp-server-url`). cosign 2 uploads to the log only with `--yes`, or after the answer `y`.";
     BAD_TIMESTAMP = "bad-timestamp",
         "A timestamp is not of this signature, or no timestamp authority of the trust root made it.",
         "Name the trust root of the timestamp authority that was used.";

@@ -307,6 +307,16 @@ impl ImageEvidence {
         Some(refusal(large.iter().min()?, large.len()))
     }
 
+    /// The unaccepted statement that may be the one that is missing, as the end of a sentence; empty if there is none.
+    pub(super) fn also_attached(&self) -> String {
+        match self.unaccepted_as(Form::Statement) {
+            Some((why, said)) if ![UNREADABLE, UNSIGNED_STATEMENT].contains(&why.reason) => {
+                format!("; also attached: {said}")
+            }
+            _ => String::new(),
+        }
+    }
+
     fn refused_as(&self, form: Form) -> impl Iterator<Item = &UnacceptedEvidence> {
         let each = self.unaccepted.iter();
         each.filter(move |refused| refused.form == form || refused.form == Form::Either)

@@ -204,7 +204,9 @@ impl SignerArgs {
             let token = ambient.token(client, read_text).await?;
             (Source::Ambient(ambient), token)
         } else if is_unattended && !std::io::stderr().is_terminal() {
-            bail!("there is no identity to sign with: give `--key` or `--identity-token`");
+            bail!(
+                "there is no identity to sign with: give `--key` or `--identity-token`; a job of GitHub Actions has one with `permissions: {{id-token: write}}`, and a job of GitLab with `id_tokens: {{SIGSTORE_ID_TOKEN: {{aud: sigstore}}}}`"
+            );
         } else {
             (Source::Browser, sign_in(services, client).await?)
         };

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use promotion_gate::sandbox::attach_bundle;
 use serde_json::{Value, json};
 
 use crate::cli::{Ran, run};
@@ -20,6 +21,19 @@ fn json_of(ran: &Ran) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_that_cannot_be_verified_is_named_beside_what_is_missing() {
+    let bench = Bench::new().await;
+    let digest = signed(&bench.registry, "v1", "release");
+    let bundle = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"});
+    attach_bundle(&bench.registry, "app", &digest, &bundle).unwrap();
+    let image = format!("{}/app:v1", bench.registry.host());
+    let ran = list(&bench, &["--environment", "production", &image]);
+    let (missing, attached) = ran.stdout.split_once("; also attached: ").unwrap();
+    assert!(missing.contains("missing: 1 of group"), "{missing}");
+    assert!(attached.contains("is not accepted: "), "{attached}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_lists_who_said_what_and_when_and_whether_it_counts_and_why() {
     let bench = Bench::new().await;
     let digest = signed(&bench.registry, "v1", "release");
@@ -28,7 +42,7 @@ async fn it_lists_who_said_what_and_when_and_whether_it_counts_and_why() {
     let ran = list(&bench, &production);
     assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
     assert!(
-        ran.stdout.contains("nobody has approved or rejected it"),
+        ran.stdout.contains("no approval or rejection was read"),
         "{}",
         ran.stdout
     );

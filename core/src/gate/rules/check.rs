@@ -35,7 +35,7 @@ reasons! {
         "This is an infrastructure problem, not missing evidence. The detail names the registry, its answer and what was tried. Try again when the problem is solved.";
     EVIDENCE_PARTIAL = "evidence-partial",
         "The evidence that was read is not enough, and some evidence could not be read. The missing evidence may be in that part.",
-        "The detail says what could not be read. Try again when the problem is solved.";
+        "The detail says what could not be read. Try again when the problem is solved. Where a manifest is listed and missing, take it out of the list too: where the registry has no referrers API, that is the tag `sha256-…` of the image. Where too much is attached, delete what is old: docs/vulnerabilities.md shows how.";
     SIGNED_IN_THE_FUTURE = "signed-in-the-future",
         "A verified time is later than the review, so one of the two clocks is wrong.",
         "Check the gate's clock.";

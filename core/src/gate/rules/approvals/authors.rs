@@ -60,8 +60,9 @@ impl Authors {
             return Ok(authors);
         }
         let detail = format!(
-            "it is not known who wrote the change: {}",
-            listed(unknown, 3)
+            "it is not known who wrote the change: {}{}",
+            listed(unknown, 3),
+            evidence.also_attached()
         );
         Err(Judgement::undecided(AUTHOR_UNKNOWN, detail).hint(format!(
             "add every author to a `PeopleDirectory`; attest the authors with `promotion-gate attest change {}`",

@@ -67,7 +67,8 @@ impl Approvals {
         // 5. The seats. A missing approval is the clearer answer, also where the authors are not known.
         let seating = self.take_seats(&approvals);
         if seating.missing() > 0 {
-            let missing = self.explain_missing(&votes, &seating, authors.as_ref().ok(), check);
+            let known = authors.as_ref().ok();
+            let missing = self.explain_missing(evidence, &votes, &seating, known, check);
             return unless_partial(missing, check);
         }
         // 6. As long as one author is unknown, every seat could be filled by an author.
@@ -136,6 +137,7 @@ impl Approvals {
 
     fn explain_missing(
         &self,
+        evidence: &ImageEvidence,
         votes: &Votes<'_>,
         seating: &Seating<'_>,
         authors: Option<&Authors>,
@@ -149,6 +151,7 @@ impl Approvals {
         if !excuses.is_empty() {
             detail.push_str(&format!("; {}", listed(excuses, 4)));
         }
+        detail.push_str(&evidence.also_attached());
         // Approvals that could count if the gate knew its own cluster are not missing for certain.
         let unknown: Vec<_> = votes.of_unknown_scope(authors);
         if !unknown.is_empty() && self.take_seats(&unknown).missing() == 0 {
