@@ -23,7 +23,7 @@ pub struct IdentityToken {
 /// Who a token says its bearer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenIdentity {
-    /// The e-mail address, or the subject if the token names no address.
+    /// The e-mail address; of a workload, what its certificate will name; otherwise the subject.
     pub name: String,
     /// The issuer that a certificate will name.
     pub issuer: String,
@@ -119,7 +119,8 @@ impl IdentityToken {
 /// GitLab, or the service account.
 fn name_of_workload(issuer: &str, claims: &Map<String, Value>) -> Option<String> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    if issuer.starts_with("https://token.actions.githubusercontent.com") {
+    let after = issuer.strip_prefix("https://token.actions.githubusercontent.com");
+    if after.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return text("job_workflow_ref").map(|it| format!("https://github.com/{it}"));
     }
     if let Some(pipeline) = text("ci_config_ref_uri") {

@@ -437,8 +437,10 @@ impl Attached {
     fn alike(&self) -> Vec<(&Accepted, Vec<&str>)> {
         let mut alike: Vec<(&Accepted, Vec<&str>)> = Vec::new();
         for accepted in &self.accepted {
-            let same = alike.iter_mut().find(|(it, _)| it.is_like(accepted));
-            match same {
+            // They are in the order of their places.
+            let near = alike.iter_mut().rev();
+            let mut near = near.take_while(|(it, _)| it.source == accepted.source);
+            match near.find(|(it, _)| it.is_like(accepted)) {
                 Some((_, anchors)) => anchors.push(&accepted.anchor),
                 None => alike.push((accepted, vec![&accepted.anchor])),
             }

@@ -33,7 +33,7 @@ pub struct CollectLimits {
 impl Default for CollectLimits {
     fn default() -> CollectLimits {
         CollectLimits {
-            manifests: 512,
+            manifests: 256,
             layers: 32,
             material_bytes: 16 << 20,
             review_pieces: 8448,

@@ -268,7 +268,7 @@ impl<'a> ListingReading<'a> {
             shed("review");
             let (subject, left) = (&self.reader.at, self.left);
             self.unread.add(Unavailability(format!(
-                "`{subject}` carries {left} more pieces of evidence than one review reads"
+                "`{subject}` carries {left} more pieces of evidence than one review reads; delete old ones, such as scans, in the registry"
             )));
         }
         (evidence, can_hurt, self.unread)

@@ -252,9 +252,7 @@ impl Unread {
         match error.kind() {
             // It was listed, so it existed. It may not have arrived yet, or is lost; in both cases nothing is known about it.
             ErrorKind::NotFound | ErrorKind::DigestMismatch => {
-                Unread::Unavailability(Unavailability(format!(
-                    "{error}, though it is listed; if it was deleted, take it out of the list too"
-                )))
+                Unread::Unavailability(Unavailability(format!("{error}, though it is listed")))
             }
             ErrorKind::TooLarge => Unread::TooLarge(error.to_string()),
             _ if error.is_infrastructure() => {

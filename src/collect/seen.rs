@@ -53,7 +53,7 @@ impl Room {
 }
 
 /// The most statements of one image that did not fit and of which it is known whether they are still attached.
-const UNFIT: usize = 256;
+const UNFIT: usize = 512;
 
 /// A statement that can hurt.
 #[derive(Clone, Debug)]

@@ -777,7 +777,7 @@ async fn check_reports_its_objects_in_these_words() {
     deny Deployment shop/web (-:6)
       policy `signed` denies it:
       - signature [unsigned]: registry.example/app@sha256:be6429b8afbc61f86efb7b8a82c319bdc5ed4a487a10ca55222f7ec5b8b8cb5b (spec.template.spec.containers[0].image): no signature is attached to the image
-        → sign the image with `cosign sign registry.example/app@sha256:be6429b8afbc61f86efb7b8a82c319bdc5ed4a487a10ca55222f7ec5b8b8cb5b` as `release@example.com` (issuer `https://issuer.example`)
+        → sign the image with `cosign sign --yes registry.example/app@sha256:be6429b8afbc61f86efb7b8a82c319bdc5ed4a487a10ca55222f7ec5b8b8cb5b` as `release@example.com` (issuer `https://issuer.example`)
       decision check
 
     deny of 2 objects: 1 allowed, 1 denied, 0 undecided

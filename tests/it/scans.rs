@@ -264,6 +264,36 @@ async fn what_is_too_large_to_be_read_may_be_the_provenance_or_summary_that_is_m
 }
 
 #[tokio::test]
+async fn attack_a_piece_that_is_too_large_does_not_hide_what_the_accepted_verifier_says() {
+    let id = "https://example.com/verifier";
+    let by = json!([{"id": id, "signedBy": keyless("release@example.com")}]);
+    let rule = json!({"verificationSummary": {"verifiers": by}});
+    let bench = Bench::under(&json!({"requirements": [{"digestPinned": {}}, rule]}));
+    let summary = json!({
+        "verifier": {"id": id}, "timeVerified": "2026-01-01T00:00:00Z", "verificationResult": "FAILED",
+        "resourceUri": bench.repository.to_string(), "policy": {"uri": "https://example.com/policy"},
+        "verifiedLevels": ["FAILED"],
+    });
+    let attested = |kind: &str, predicate: Value, by: &str| {
+        layer(FACTS.attestation(&bench.digest, by, (kind, predicate), None))
+    };
+    let failed = attested(
+        "https://slsa.dev/verification_summary/v1",
+        summary,
+        "release",
+    );
+    let large = attested(
+        "https://example.com/log/v1",
+        json!("x".repeat(5 << 20)),
+        "stranger",
+    );
+    bench.only(&[failed, large]);
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let said = bench.gate.says("verificationSummary", &image).await;
+    assert_eq!(said, ("fail".to_owned(), "verification-failed".to_owned()));
+}
+
+#[tokio::test]
 async fn a_report_of_10_mb_is_read() {
     let bench = Bench::new();
     let found = |index: usize| {
@@ -300,6 +330,23 @@ async fn a_large_report_in_another_form_is_undecided_with_the_command_that_makes
     let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
     let command = "`trivy convert --format cosign-vuln";
     assert!(finding.detail.contains(command), "{}", finding.detail);
+}
+
+#[tokio::test]
+async fn an_openvex_document_by_another_signer_does_nothing_and_is_named_in_the_denial() {
+    let bench = Bench::new();
+    let found = json!({"VulnerabilityID": "CVE-2026-9", "Severity": "CRITICAL"});
+    let results = json!([{"Class": "os-pkgs", "Vulnerabilities": [found]}]);
+    let vex = ("https://openvex.dev/ns/v0.2.0", json!({}));
+    let vex = layer(FACTS.attestation(&bench.digest, "stranger", vex, None));
+    bench.only(&[bench.scan("1h", &results), vex]);
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(&[image]).await;
+    let mut findings = review.verdict.policies()[0].findings().iter();
+    let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+    assert_eq!(finding.reason, "vulnerable");
+    let named = "; an OpenVEX document by `stranger@example.com`";
+    assert!(finding.detail.contains(named), "{}", finding.detail);
 }
 
 #[tokio::test]

@@ -357,7 +357,7 @@ fn missing_evidence_is_named_with_the_command_that_adds_it() {
     assert_eq!(
         unsigned(&["release"]),
         format!(
-            "sign the image with `cosign sign {}` as `release@example.com` (issuer `{ISSUER}`)",
+            "sign the image with `cosign sign --yes {}` as `release@example.com` (issuer `{ISSUER}`)",
             image()
         )
     );
@@ -366,7 +366,7 @@ fn missing_evidence_is_named_with_the_command_that_adds_it() {
     let found = finding(&by_key, &promotion(&[image()]), ImageEvidence::default());
     let hint = found.hint.unwrap();
     let command = format!(
-        "`cosign sign --key KEY {}`, with the private key of",
+        "`cosign sign --yes --key KEY {}`, with the private key of",
         image()
     );
     assert!(hint.contains(&command), "{hint}");

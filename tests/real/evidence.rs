@@ -276,7 +276,7 @@ fn a_raw_report_is_refused_with_the_command_that_makes_the_right_form() {
         let (_, command) = denied.stdout.split_once("→ `").unwrap();
         let (command, then) = command.split_once("`, then `").unwrap();
         let attest = format!(
-            "cosign attest --type vuln --predicate scan.json {}`",
+            "cosign attest --yes --type vuln --predicate scan.json {}`",
             image.by_digest()
         );
         assert!(then.starts_with(&attest), "{denied}");

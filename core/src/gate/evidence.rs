@@ -5,7 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attest::unaccepted::{TOO_LARGE, UNREADABLE, UNSIGNED_STATEMENT};
+use crate::attest::unaccepted::{
+    BAD_SIGNATURE, OTHER_KIND_OF_SIGNER, TOO_LARGE, UNREADABLE, UNSIGNED_STATEMENT,
+    UNTRUSTED_CERTIFICATE,
+};
 use crate::attest::{UnacceptedReason, VerifiedSignature, VerifiedStatement};
 
 use super::emergency::IncidentAnswers;
@@ -307,14 +310,23 @@ impl ImageEvidence {
         Some(refusal(large.iter().min()?, large.len()))
     }
 
-    /// The unaccepted statement that may be the one that is missing, as the end of a sentence; empty if there is none.
+    /// The unaccepted statement that may be the one that is missing, as the end of a sentence; empty if there is none. What others signed
+    /// for others, or nobody, is left out.
     pub(super) fn also_attached(&self) -> String {
-        match self.unaccepted_as(Form::Statement) {
-            Some((why, said)) if ![UNREADABLE, UNSIGNED_STATEMENT].contains(&why.reason) => {
-                format!("; also attached: {said}")
-            }
-            _ => String::new(),
-        }
+        let of_others = [
+            BAD_SIGNATURE,
+            OTHER_KIND_OF_SIGNER,
+            UNREADABLE,
+            UNSIGNED_STATEMENT,
+            UNTRUSTED_CERTIFICATE,
+        ];
+        let refused = self.refused_as(Form::Statement);
+        let refused = refused.filter(|it| !of_others.contains(&it.why.reason));
+        let refused: Vec<_> = refused.collect();
+        let first = refused.iter().min_by_key(|it| (rank(it), **it));
+        first.map_or_else(String::new, |first| {
+            format!("; also attached: {}", refusal(first, refused.len()))
+        })
     }
 
     fn refused_as(&self, form: Form) -> impl Iterator<Item = &UnacceptedEvidence> {
@@ -383,7 +395,7 @@ impl fmt::Display for EvidenceSource {
 
 #[cfg(test)]
 mod tests {
-    use crate::attest::unaccepted::{BAD_SIGNATURE, WRONG_SUBJECT};
+    use crate::attest::unaccepted::WRONG_SUBJECT;
 
     use super::*;
 

@@ -25,8 +25,13 @@ pub(in crate::cli) fn progress(count: usize, what: &str) -> ProgressBar {
     }
 }
 
-/// What follows the number of objects that are allowed although a policy says no.
-pub(in crate::cli) const UNENFORCED: &str = "allowed only because a policy does not enforce";
+/// What follows the number of objects that are allowed: how many of them a policy would deny.
+pub(in crate::cli) fn only_unenforced(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" ({count} only because a policy does not enforce)"),
+    }
+}
 
 /// The word for a decision, in its colour.
 pub(in crate::cli) fn word(answer: CheckDecision) -> String {
@@ -71,14 +76,10 @@ pub(in crate::cli) fn check(reviews: &[(String, u64, Review)], report: &CheckRep
         .filter(|object| object.policies.is_empty())
         .count();
     print_line!(
-        "{} of {}: {allowed} allowed, {denied} denied, {undecided} undecided{}{}{}{}",
+        "{} of {}: {allowed} allowed{}, {denied} denied, {undecided} undecided{}{}{}",
         word(report.decision),
         plural(report.objects.len(), "object", "objects"),
-        if unenforced > 0 {
-            format!(", {unenforced} {UNENFORCED}")
-        } else {
-            String::new()
-        },
+        only_unenforced(unenforced),
         if ungoverned > 0 {
             format!(", {ungoverned} governed by no policy")
         } else {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::inventory::{Found, Rest};
 use crate::admission;
-use crate::cli::render::human::{UNENFORCED, plural, word};
+use crate::cli::render::human::{only_unenforced, plural, word};
 use crate::cli::render::json::{CheckDecision, ImageReport, PolicyReport};
 use crate::review::Review;
 use crate::text;
@@ -225,7 +225,6 @@ fn summary(report: &ScanReport) -> String {
         .iter()
         .filter(|it| it.decision == CheckDecision::Allow && PolicyReport::any_denies(&it.policies));
     let rest = [
-        (unenforced.count(), UNENFORCED),
         (ungoverned.count(), "governed by no policy"),
         (report.mirror_pods, "Pods of files on nodes not judged"),
         (report.ended_pods, "Pods that ended not judged"),
@@ -235,10 +234,11 @@ fn summary(report: &ScanReport) -> String {
         .map(|(count, what)| format!(", {count} {what}"))
         .collect();
     format!(
-        "{} of {}: {} allowed, {} denied, {} undecided{rest}",
+        "{} of {}: {} allowed{}, {} denied, {} undecided{rest}",
         word(report.decision),
         plural(workloads.len(), "workload", "workloads"),
         count(CheckDecision::Allow),
+        only_unenforced(unenforced.count()),
         count(CheckDecision::Deny),
         count(CheckDecision::Undecided),
     )

@@ -1,9 +1,12 @@
 //! What `provenance` and `verificationSummary` share. Both accept a statement by a pair, of the id that the statement gives and of its
 //! signer; one good statement is enough; and where none is good, a denial explains the one that is nearest to a pass.
 
-use super::ImageCheck;
-use super::check::{NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed};
+use super::check::{
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, unless_too_large,
+};
+use super::{ImageCheck, Judgement};
 use crate::attest::{Signer, VerifiedStatement};
+use crate::gate::evidence::ImageEvidence;
 use crate::gate::signer::{AcceptedSigner, Matcher, Mismatch};
 use crate::reason::Reason;
 
@@ -115,6 +118,30 @@ pub(super) fn best_of<'e>(
         }
     }
     passed.ok_or(furthest)
+}
+
+/// The denial by the refusal that came nearest to a pass, or by the absence of a statement. Without a statement of an accepted signer it is
+/// undecided if a piece that is too large to be read may be one; `unaccepted` is the rule's reason for what is not accepted.
+pub(super) fn denial(
+    refused: Option<Refusal>,
+    absence: impl FnOnce() -> Judgement,
+    unaccepted: Reason,
+    evidence: &ImageEvidence,
+    check: &ImageCheck<'_>,
+) -> Judgement {
+    let is_of_accepted = |it: &Refusal| it.step > Step::Transparency;
+    let explains = refused.as_ref().is_some_and(is_of_accepted);
+    let failed = match refused {
+        Some(refusal) => {
+            let hint = refusal.hint.unwrap_or_else(|| check.look());
+            Judgement::fail(refusal.reason, refusal.detail).hint(hint)
+        }
+        None => absence(),
+    };
+    match explains {
+        true => failed,
+        false => unless_too_large(failed, unaccepted, evidence, check),
+    }
 }
 
 /// Refuses a list of a policy entry that is there and empty. Each is given as its name and length.

@@ -46,7 +46,7 @@ use crate::reason::{Reason, reasons};
 /// **Example**:
 /// `- attestation: {predicateType: "https://in-toto.io/attestation/test-result/v0.1", signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: "https://github.com/example/app/.github/workflows/test.yml@refs/heads/main"}}, expression: "predicate.result == 'PASSED' && now - signedAt < duration('7d')"}`
 ///
-/// **How to satisfy it**: run the check and attest its result as the accepted signer: `cosign attest --predicate FILE --type TYPE IMAGE`.
+/// **How to satisfy it**: run the check and attest its result as the accepted signer: `cosign attest --yes --predicate FILE --type TYPE IMAGE`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attestation {
@@ -113,7 +113,7 @@ reasons! {
     ATTESTED = "attested", "The image carries a statement that meets the requirement.", "";
     NO_ATTESTATION = "no-attestation",
         "The image does not carry a statement of the required type.",
-        "Attest the result of the check: `cosign attest --predicate FILE --type TYPE IMAGE`. If the digest names one platform of an index, use the index's digest in the manifest.";
+        "Attest the result of the check: `cosign attest --yes --predicate FILE --type TYPE IMAGE`. If the digest names one platform of an index, use the index's digest in the manifest.";
     ATTESTATION_UNACCEPTED = "attestation-unaccepted",
         "Something that may be the required statement is attached to the image, but it could not be verified. The detail says why.",
         "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
@@ -371,7 +371,7 @@ impl Attestation {
             None => {
                 let what = format!("attestation `{kind}`");
                 let attest = format!(
-                    "attest it as {}: `cosign attest --predicate FILE --type {kind} {}`",
+                    "attest it as {}: `cosign attest --yes --predicate FILE --type {kind} {}`",
                     self.signed_by,
                     check.name()
                 );

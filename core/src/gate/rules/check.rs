@@ -35,7 +35,7 @@ reasons! {
         "This is an infrastructure problem, not missing evidence. The detail names the registry, its answer and what was tried. Try again when the problem is solved.";
     EVIDENCE_PARTIAL = "evidence-partial",
         "The evidence that was read is not enough, and some evidence could not be read. The missing evidence may be in that part.",
-        "The detail says what could not be read. Try again when the problem is solved. Where a manifest is listed and missing, take it out of the list too: where the registry has no referrers API, that is the tag `sha256-…` of the image. Where too much is attached, delete what is old: docs/vulnerabilities.md shows how.";
+        "The detail says what could not be read. Try again when the problem is solved. If it names a manifest that somebody deleted on purpose, remove its entry from the tag `sha256-…` of the image as well. If too much is attached, remove what is old: docs/vulnerabilities.md, \"Remove old scans\".";
     SIGNED_IN_THE_FUTURE = "signed-in-the-future",
         "A verified time is later than the review, so one of the two clocks is wrong.",
         "Check the gate's clock.";
@@ -230,7 +230,8 @@ pub(super) fn unless_too_large(
     let detail = format!("{}; and {large}", failed.detail);
     // What helps against the denial helps still: the piece may be anything.
     let hints = failed.hint.into_iter().chain([check.look().into()]);
-    let hints: Vec<_> = hints.collect();
+    let mut hints: Vec<_> = hints.collect();
+    hints.dedup();
     Judgement::undecided(unaccepted, detail).hint(hints.join("; "))
 }
 

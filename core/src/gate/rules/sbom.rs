@@ -46,7 +46,7 @@ use crate::reason::{Reason, reasons};
 /// `- sbom: {formats: [spdx, cyclonedx], signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/*/.github/workflows/release.yml@refs/tags/v*"}}}, denied: ["pkg:npm/event-stream@3.3.6", "pkg:maven/log4j/**"]}`
 ///
 /// **How to satisfy it**: `syft IMAGE@DIGEST --output spdx-json=sbom.json`, then
-/// `cosign attest --type spdxjson --predicate sbom.json IMAGE@DIGEST`; or `--output cyclonedx-json` and `--type cyclonedx`.
+/// `cosign attest --yes --type spdxjson --predicate sbom.json IMAGE@DIGEST`; or `--output cyclonedx-json` and `--type cyclonedx`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sbom {
@@ -76,7 +76,7 @@ reasons! {
     SBOM_PRESENT = "sbom-present", "The image carries an SBOM by an accepted signer, and no package is denied.", "";
     NO_SBOM = "no-sbom",
         "The image does not carry an SBOM.",
-        "`syft IMAGE@DIGEST --output spdx-json=sbom.json`, then `cosign attest --type spdxjson --predicate sbom.json IMAGE@DIGEST`. `cosign attach sbom` does not sign, so it does not count.";
+        "`syft IMAGE@DIGEST --output spdx-json=sbom.json`, then `cosign attest --yes --type spdxjson --predicate sbom.json IMAGE@DIGEST`. `cosign attach sbom` does not sign, so it does not count.";
     SBOM_UNACCEPTED = "sbom-unaccepted",
         "Something that may be an SBOM is attached to the image, but it could not be verified. The detail says why.",
         "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
@@ -342,7 +342,7 @@ impl Sbom {
     ) -> Judgement {
         let name = check.name();
         let attest = format!(
-            "`syft {name} --output spdx-json=sbom.json`, then `cosign attest --type spdxjson --predicate sbom.json {name}`"
+            "`syft {name} --output spdx-json=sbom.json`, then `cosign attest --yes --type spdxjson --predicate sbom.json {name}`"
         );
         match not_accepted.iter().max() {
             Some((Mismatch::Transparency, by)) => {

@@ -147,11 +147,11 @@ impl Approvals {
         if let Some(seated) = seating.some_seated() {
             detail.push_str(&format!("; approved by {seated}"));
         }
+        detail.push_str(&evidence.also_attached());
         let excuses = votes.excuses(authors);
         if !excuses.is_empty() {
             detail.push_str(&format!("; {}", listed(excuses, 4)));
         }
-        detail.push_str(&evidence.also_attached());
         // Approvals that could count if the gate knew its own cluster are not missing for certain.
         let unknown: Vec<_> = votes.of_unknown_scope(authors);
         if !unknown.is_empty() && self.take_seats(&unknown).missing() == 0 {

@@ -15,8 +15,8 @@ use identity::{claimed_ref, own_ref};
 pub(super) use identity::{is_isolated, why_not_isolated};
 pub use recorded::proven_source;
 
-use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
-use super::check::{listed, readable, unless_partial, unless_too_large};
+use super::accepted_pair::{Refusal, Step, best_of, check_pair, denial, none_is_empty};
+use super::check::{listed, readable, unless_partial};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -206,13 +206,10 @@ impl ImageRule for Provenance {
         });
         let failed = match best_of("provenance", judged) {
             Ok(proven) => return Judgement::pass(PROVEN, proven),
-            Err(Some(refusal)) => {
-                let hint = refusal.hint.unwrap_or_else(|| check.look());
-                Judgement::fail(refusal.reason, refusal.detail).hint(hint)
-            }
-            Err(None) => self.explain_absence(evidence, check),
+            Err(refused) => refused,
         };
-        let failed = unless_too_large(failed, PROVENANCE_UNACCEPTED, evidence, check);
+        let absence = || self.explain_absence(evidence, check);
+        let failed = denial(failed, absence, PROVENANCE_UNACCEPTED, evidence, check);
         unless_partial(failed, check)
     }
 }

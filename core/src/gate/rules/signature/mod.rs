@@ -39,7 +39,7 @@ use crate::reason::{Reason, reasons};
 /// **Example**:
 /// `- signature: {anyOf: [{keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/*/.github/workflows/release.yml@refs/tags/v*"}}}]}`
 ///
-/// **How to satisfy it**: `cosign sign IMAGE@DIGEST` in the pipeline that the policy names.
+/// **How to satisfy it**: `cosign sign --yes IMAGE@DIGEST` in the pipeline that the policy names.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "SignatureFields")]
 #[schemars(with = "SignatureFields")]
@@ -106,7 +106,7 @@ reasons! {
     SIGNED = "signed", "The accepted signers have signed.", "";
     UNSIGNED = "unsigned",
         "Nothing is attached to the image.",
-        "Sign the image in the pipeline that the policy names: `cosign sign IMAGE@DIGEST`. If the digest names one platform of an index, use the index's digest in the manifest.";
+        "Sign the image in the pipeline that the policy names: `cosign sign --yes IMAGE@DIGEST`. If the digest names one platform of an index, use the index's digest in the manifest.";
     SIGNATURE_UNACCEPTED = "signature-unaccepted",
         "Something that may be a signature is attached to the image, but it could not be verified. The detail says why.",
         "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
@@ -118,7 +118,7 @@ reasons! {
         "Let the missing signers sign too. The detail names them, and says which signatures count as one signer.";
     NOT_A_SIGNATURE = "not-a-signature",
         "Something is attached to the image, such as an attestation or an SBOM, but not a signature.",
-        "Sign the image: `cosign sign IMAGE@DIGEST`.";
+        "Sign the image: `cosign sign --yes IMAGE@DIGEST`.";
     NOT_A_COSIGN_SIGNATURE = "not-a-cosign-signature",
         "The image's manifest was signed as a file (`cosign sign-blob`), not as an image.",
         "Sign the image with `cosign sign`.";
@@ -401,16 +401,16 @@ impl Signature {
                     statement.signer()
                 ),
             )
-            .hint(format!("sign the image with `cosign sign {subject}`"));
+            .hint(format!("sign the image with `cosign sign --yes {subject}`"));
         }
         let by_keys = self
             .accepted()
             .all(|it| matches!(it, AcceptedSigner::Key(_)));
         let sign = match by_keys {
             true => format!(
-                "sign the image with `cosign sign --key KEY {subject}`, with the private key of {wanted} (SHA-256 of the public key in DER)"
+                "sign the image with `cosign sign --yes --key KEY {subject}`, with the private key of {wanted} (SHA-256 of the public key in DER)"
             ),
-            false => format!("sign the image with `cosign sign {subject}` as {wanted}"),
+            false => format!("sign the image with `cosign sign --yes {subject}` as {wanted}"),
         };
         let reason = match evidence.instead_of(Form::Signature) {
             Some(_) => NOT_A_SIGNATURE,

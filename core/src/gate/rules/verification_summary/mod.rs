@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::accepted_pair::{Refusal, Step, best_of, check_pair, none_is_empty};
-use super::check::{listed, minute, readable, unless_partial, unless_too_large};
+use super::accepted_pair::{Refusal, Step, best_of, check_pair, denial, none_is_empty};
+use super::check::{listed, minute, readable, unless_partial};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -247,13 +247,16 @@ impl ImageRule for VerificationSummaryRule {
         });
         let failed = match best_of("the summary", judged) {
             Ok(passed) => return Judgement::pass(VERIFICATION_PASSED, passed),
-            Err(Some(refusal)) => {
-                let hint = refusal.hint.unwrap_or_else(|| check.look());
-                Judgement::fail(refusal.reason, refusal.detail).hint(hint)
-            }
-            Err(None) => self.explain_absence(evidence, check),
+            Err(refused) => refused,
         };
-        let failed = unless_too_large(failed, VERIFICATION_SUMMARY_UNACCEPTED, evidence, check);
+        let absence = || self.explain_absence(evidence, check);
+        let failed = denial(
+            failed,
+            absence,
+            VERIFICATION_SUMMARY_UNACCEPTED,
+            evidence,
+            check,
+        );
         unless_partial(failed, check)
     }
 }

@@ -34,7 +34,7 @@ impl Vulnerabilities {
     ) -> Judgement {
         let name = check.name();
         let attest = format!(
-            "`trivy image --format cosign-vuln --output scan.json {name}`, then `cosign attest --type vuln --predicate scan.json {name}`"
+            "`trivy image --format cosign-vuln --output scan.json {name}`, then `cosign attest --yes --type vuln --predicate scan.json {name}`"
         );
         match signed.not_accepted.iter().max() {
             Some((Mismatch::Transparency, by)) => {
@@ -61,7 +61,7 @@ impl Vulnerabilities {
                 "a report of {report} is attached with the predicate type `{kind:.200}`, which is not that of a scan"
             );
             return Judgement::fail(SCAN_IN_ANOTHER_FORM, detail).hint(format!(
-                "`{}`, then `cosign attest --type vuln --predicate scan.json {name}`",
+                "`{}`, then `cosign attest --yes --type vuln --predicate scan.json {name}`",
                 report.conversion()
             ));
         }

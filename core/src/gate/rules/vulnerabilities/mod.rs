@@ -92,7 +92,7 @@ use vex::VexStatements;
 /// `- vulnerabilities: {maximumSeverity: Medium, maximumAge: 24h, signedBy: {keyless: {issuer: "https://token.actions.githubusercontent.com", identity: {glob: "https://github.com/example/*/.github/workflows/scan.yml@refs/heads/main"}}}, exceptions: [{id: CVE-2026-1234, until: "2026-12-31", reason: "the vulnerable function is not used", owner: payments}]}`
 ///
 /// **How to satisfy it**: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then
-/// `cosign attest --type vuln --predicate scan.json IMAGE@DIGEST`.
+/// `cosign attest --yes --type vuln --predicate scan.json IMAGE@DIGEST`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vulnerabilities {
@@ -157,7 +157,7 @@ reasons! {
         "Build the image with fixed packages and scan it. If the vulnerability does not matter here, ask for an entry in the policy's `exceptions`.";
     NO_SCAN = "no-scan",
         "The image does not carry a vulnerability scan.",
-        "`trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --type vuln --predicate scan.json IMAGE@DIGEST`.";
+        "`trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --yes --type vuln --predicate scan.json IMAGE@DIGEST`.";
     SCAN_UNACCEPTED = "scan-unaccepted",
         "Something that may be a scan is attached to the image, but it could not be verified. The detail says why.",
         "`promotion-gate evidence IMAGE` shows everything attached and why it is not accepted; `promotion-gate explain REASON` explains a reason.";
@@ -166,7 +166,7 @@ reasons! {
         "Scan with an accepted signer, or ask for the signer to be added to the policy.";
     SCAN_IN_ANOTHER_FORM = "scan-in-another-form",
         "The image carries the report of a scanner that is not in the form of a vulnerability scan, so the gate does not read it.",
-        "Attest it in the form of a scan: the message has the command that makes this form of the report. Or scan again: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --type vuln --predicate scan.json IMAGE@DIGEST`.";
+        "Attest it in the form of a scan: the message has the command that makes this form of the report. Or scan again: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --yes --type vuln --predicate scan.json IMAGE@DIGEST`.";
     SCAN_UNREADABLE = "scan-unreadable",
         "An accepted signer has signed a scan that this version cannot read. It could have findings.",
         "Scan again with each scanner, in a form that the documentation of `vulnerabilities` names, or update the gate. The detail names the field.";
@@ -321,7 +321,9 @@ impl Vulnerabilities {
         }
         // 6. What was found, and does harm.
         let counted = Counted::of(self, &current, &vex, check.promotion.at);
-        if let Some(denied) = counted.denial(self) {
+        if let Some(mut denied) = counted.denial(self) {
+            let others = VexDocuments::of_others(self.vex.as_deref(), evidence, check);
+            denied.detail.push_str(&others);
             return Err(denied);
         }
         // 7. A document that cannot be read could take back what makes a finding harmless.

@@ -1,12 +1,12 @@
 //! OpenVEX documents: for which findings the newest statement says that the image is not affected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE};
+use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE, listed};
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
     PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_cve, is_vex,
@@ -24,6 +24,30 @@ pub struct VexDocuments {
         {"rule": "has(self.keyless) != has(self.key)", "message": "expected exactly one of `keyless` and `key`"},
     ]))]
     pub signed_by: AcceptedSigner,
+}
+
+impl VexDocuments {
+    /// That documents of other signers are attached and do not count, as the end of a sentence; empty if there are none.
+    pub(super) fn of_others(
+        documents: Option<&VexDocuments>,
+        evidence: &ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> String {
+        let roots = &check.world.trust_roots;
+        let is_accepted = |it: &VerifiedStatement| {
+            documents.is_some_and(|documents| documents.signed_by.signed(it, roots).is_ok())
+        };
+        let statements = evidence.statements.iter().map(|(_, it)| &**it);
+        let others = statements.filter(|it| is_vex(it.predicate_type()) && !is_accepted(it));
+        let signers: BTreeSet<_> = others.map(|it| it.signer().to_string()).collect();
+        match signers.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; an OpenVEX document by {} does not count, because the policy does not accept that signer under `vex`",
+                listed(signers, 2)
+            ),
+        }
+    }
 }
 
 /// The statements of all documents by accepted signers that are about the image.
