@@ -310,8 +310,8 @@ impl ImageEvidence {
         Some(refusal(large.iter().min()?, large.len()))
     }
 
-    /// The unaccepted statement that may be the one that is missing, as the end of a sentence; empty if there is none. What others signed
-    /// for others, or nobody, is left out.
+    /// The unaccepted statement that may be the one that is missing, as the end of a sentence; empty if there is none. Statements without a
+    /// signature, and those of a signer or trust root that no policy names, are left out.
     pub(super) fn also_attached(&self) -> String {
         let of_others = [
             BAD_SIGNATURE,

@@ -35,7 +35,7 @@ reasons! {
         "This is an infrastructure problem, not missing evidence. The detail names the registry, its answer and what was tried. Try again when the problem is solved.";
     EVIDENCE_PARTIAL = "evidence-partial",
         "The evidence that was read is not enough, and some evidence could not be read. The missing evidence may be in that part.",
-        "The detail says what could not be read. Try again when the problem is solved. If it names a manifest that somebody deleted on purpose, remove its entry from the tag `sha256-…` of the image as well. If too much is attached, remove what is old: docs/vulnerabilities.md, \"Remove old scans\".";
+        "The detail says what could not be read. Try again when the registry answers. Trying again does not help in two cases. A manifest was deleted: remove its entry from the tag `sha256-…` of the image too. More is attached than the gate reads: delete old scans, as docs/vulnerabilities.md shows.";
     SIGNED_IN_THE_FUTURE = "signed-in-the-future",
         "A verified time is later than the review, so one of the two clocks is wrong.",
         "Check the gate's clock.";
