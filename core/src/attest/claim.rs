@@ -19,6 +19,13 @@ macro_rules! claims {
         }
 
         impl Claim {
+            /// The name, such as `sourceRepository`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Claim::$name => $text,)+
+                }
+            }
+
             pub(super) fn numbered(number: u32) -> Option<Claim> {
                 match number {
                     $($number => Some(Claim::$name),)+
@@ -29,9 +36,7 @@ macro_rules! claims {
 
         impl fmt::Display for Claim {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Claim::$name => $text,)+
-                })
+                f.write_str(self.name())
             }
         }
     };

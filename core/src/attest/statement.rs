@@ -60,18 +60,14 @@ struct Written<const AT_ONCE: bool> {
     predicate: Content,
 }
 
-impl<const AT_ONCE: bool> ReadFields for Written<AT_ONCE> {
+impl<'de, const AT_ONCE: bool> ReadFields<'de> for Written<AT_ONCE> {
     const NAMES: &'static [&'static str] = &["_type", "subject", "predicateType", "predicate"];
 
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "_type" => self.kind = Some(entries.next_value()?),
-            "subject" => self.subject = Some(entries.next_value()?),
-            "predicateType" => self.predicate_type = Some(entries.next_value()?),
+    fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error> {
+        match place {
+            0 => self.kind = Some(entries.next_value()?),
+            1 => self.subject = Some(entries.next_value()?),
+            2 => self.predicate_type = Some(entries.next_value()?),
             _ => {
                 let kind = self.predicate_type.as_deref().filter(|_| AT_ONCE);
                 let read = match kind {

@@ -17,6 +17,7 @@ mod tests;
 mod time;
 mod value;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,8 +34,7 @@ use meter::metered;
 #[cfg(test)]
 pub(crate) use meter::{MAXIMUM_OF_JUDGEMENT, SPENT};
 use pattern::Pattern;
-use time::CelTime;
-use value::{Size, from_json, refuse_json, to_json};
+use value::{Size, refuse_json, to_json};
 
 /// The longest expression, in bytes.
 const MAXIMUM_BYTES: usize = 4096;
@@ -73,17 +73,35 @@ pub struct Expression {
 }
 
 /// The value of a variable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Variable<'v> {
     /// A value as JSON has it.
-    Json(&'v Value),
+    Json(Cow<'v, Value>),
     /// A time, which `timestamp(…)` and `duration(…)` are compared with.
     Time(Timestamp),
+    /// A text.
+    Text(Cow<'v, str>),
+    /// A list.
+    List(Vec<Variable<'v>>),
+    /// A map with these keys, each once.
+    Map(Vec<(&'v str, Variable<'v>)>),
 }
 
 impl<'v> From<&'v Value> for Variable<'v> {
     fn from(value: &'v Value) -> Variable<'v> {
-        Variable::Json(value)
+        Variable::Json(Cow::Borrowed(value))
+    }
+}
+
+impl<'v> From<&'v str> for Variable<'v> {
+    fn from(text: &'v str) -> Variable<'v> {
+        Variable::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Variable<'_> {
+    fn from(text: String) -> Self {
+        Variable::Text(Cow::Owned(text))
     }
 }
 
@@ -236,10 +254,7 @@ impl Expression {
     ) -> Result<Value, NotEvaluated> {
         let mut size = Size::default();
         for (name, value) in variables {
-            let Variable::Json(value) = value else {
-                continue;
-            };
-            size.add(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
+            size.add_variable(value, MAXIMUM_VALUES, MAXIMUM_DEPTH)
                 .map_err(|why| NotEvaluated::TooLarge(format!("`{name}` {why}")))?;
         }
         work.make_values(size.values())?;
@@ -248,11 +263,7 @@ impl Expression {
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(meter::environment());
             for (name, value) in variables {
-                let value = match value {
-                    Variable::Json(value) => from_json(value),
-                    Variable::Time(time) => Box::new(CelTime(*time)),
-                };
-                context.add_variable_as_val(*name, value);
+                context.add_variable_as_val(*name, value::of_variable(value));
             }
             for (index, pattern) in self.patterns.iter().enumerate() {
                 let name = pattern::variable(index);

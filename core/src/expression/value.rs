@@ -8,6 +8,9 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde_json::{Map, Number, Value};
 
+use super::Variable;
+use super::time::CelTime;
+
 /// Bytes of a text that count as one value.
 const BYTES_OF_ONE: usize = 64;
 
@@ -22,19 +25,52 @@ impl Size {
         self.values
     }
 
+    /// Adds a variable. The error is the end of a sentence.
+    pub(super) fn add_variable(
+        &mut self,
+        variable: &Variable<'_>,
+        most: usize,
+        depth: usize,
+    ) -> Result<(), String> {
+        match variable {
+            Variable::Json(value) => self.add(value, most, depth),
+            Variable::Time(_) => Ok(()),
+            Variable::Text(text) => self.add_one(text.len(), most, depth),
+            Variable::List(items) => {
+                self.add_one(0, most, depth)?;
+                let mut items = items.iter();
+                items.try_for_each(|item| self.add_variable(item, most, depth.saturating_sub(1)))
+            }
+            Variable::Map(fields) => {
+                self.add_one(0, most, depth)?;
+                fields.iter().try_for_each(|(key, field)| {
+                    self.values = self.values.saturating_add(key.len() / BYTES_OF_ONE);
+                    self.add_variable(field, most, depth.saturating_sub(1))
+                })
+            }
+        }
+    }
+
+    /// Adds a value without those in it; `bytes` are those of a text.
+    fn add_one(&mut self, bytes: usize, most: usize, depth: usize) -> Result<(), String> {
+        if depth == 0 {
+            return Err("is nested too deep".to_owned());
+        }
+        self.values = self.values.saturating_add(1 + bytes / BYTES_OF_ONE);
+        match self.values > most {
+            true => Err(format!("has more than {most} values")),
+            false => Ok(()),
+        }
+    }
+
     /// Adds a value. The error is the end of a sentence.
     pub(super) fn add(&mut self, value: &Value, most: usize, depth: usize) -> Result<(), String> {
-        let Some(deeper) = depth.checked_sub(1) else {
-            return Err("is nested too deep".to_owned());
-        };
         let bytes = match value {
             Value::String(text) => text.len(),
             _ => 0,
         };
-        self.values = self.values.saturating_add(1 + bytes / BYTES_OF_ONE);
-        if self.values > most {
-            return Err(format!("has more than {most} values"));
-        }
+        self.add_one(bytes, most, depth)?;
+        let deeper = depth.saturating_sub(1);
         match value {
             Value::Array(items) => items
                 .iter()
@@ -79,8 +115,26 @@ pub(super) fn refuse_json(text: &str, most: usize, depth: usize) -> Option<Strin
     (values > most).then(|| format!("has more than {most} values"))
 }
 
+/// The value of a variable, which borrows its texts. Its depth was checked.
+pub(super) fn of_variable<'v>(variable: &'v Variable<'_>) -> Box<dyn Val + 'v> {
+    match variable {
+        Variable::Json(value) => from_json(value),
+        Variable::Time(time) => Box::new(CelTime(*time)),
+        Variable::Text(text) => Box::new(CelString::from(&**text)),
+        Variable::List(items) => {
+            let items: Vec<_> = items.iter().map(of_variable).collect();
+            Box::new(CelList::from(items))
+        }
+        Variable::Map(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(key, value)| (CelMapKey::from(*key), of_variable(value)));
+            Box::new(CelMap::from(fields.collect::<HashMap<_, _>>()))
+        }
+    }
+}
+
 /// The value, which borrows its texts. Its depth was checked.
-pub(super) fn from_json<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
+fn from_json<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(value) => Box::new(CelBool::from(*value)),

@@ -90,11 +90,12 @@ fn evaluations<'a>(
         let evaluating = requirements.filter(|named| {
             named.requirement.loops().is_some() && named.requirement.applies_to(promotion.kind)
         });
-        let (of_images, of_object): (Vec<&NamedRequirement>, Vec<&NamedRequirement>) =
-            evaluating.partition(|named| matches!(named.requirement.scope(), Scope::Image(_)));
-        match of_images.len() {
-            0 => of_object.len(),
-            count => of_object.len() + count * subjects(policy, promotion, evidence),
+        let is_of_images =
+            |named: &&NamedRequirement| matches!(named.requirement.scope(), Scope::Image(_));
+        let all = evaluating.clone().count();
+        match evaluating.filter(is_of_images).count() {
+            0 => all,
+            of_images => all - of_images + of_images * subjects(policy, promotion, evidence),
         }
     });
     of_policies.sum()

@@ -88,12 +88,15 @@ impl Glob {
         if self.tokens.is_empty() {
             return text.is_empty();
         }
-        let mut reached = vec![false; self.tokens.len() + 1];
-        let mut next = reached.clone();
+        let mut states = [[false; MAXIMUM_LENGTH + 1]; 2];
+        let [reached, next] = states
+            .each_mut()
+            .map(|states| states.split_at_mut(self.tokens.len() + 1).0);
+        let (mut reached, mut next) = (reached, next);
         if let Some(first) = reached.first_mut() {
             *first = true;
         }
-        self.pass_wildcards(&mut reached);
+        self.pass_wildcards(reached);
         let ends_open = self.tokens.ends_with(&[Token::AcrossSegments]);
         for character in text.chars() {
             // The rest may be anything.
@@ -115,7 +118,7 @@ impl Glob {
                     *state = true;
                 }
             }
-            self.pass_wildcards(&mut next);
+            self.pass_wildcards(next);
             std::mem::swap(&mut reached, &mut next);
         }
         reached.last().copied().unwrap_or(false)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -9,7 +10,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    hex: String,
+    hex: Arc<str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ impl Digest {
     pub fn sha256(bytes: &[u8]) -> Digest {
         Digest {
             algorithm: Algorithm::Sha256,
-            hex: hex::encode(Sha256::digest(bytes)),
+            hex: hex::encode(Sha256::digest(bytes)).into(),
         }
     }
 
@@ -54,7 +55,7 @@ impl Digest {
             Algorithm::Sha384 => hex::encode(sha2::Sha384::digest(bytes)),
             Algorithm::Sha512 => hex::encode(Sha512::digest(bytes)),
         };
-        actual == self.hex
+        actual == *self.hex
     }
 }
 
@@ -78,7 +79,7 @@ impl FromStr for Digest {
         }
         Ok(Digest {
             algorithm,
-            hex: value.to_owned(),
+            hex: value.into(),
         })
     }
 }
@@ -97,18 +98,18 @@ impl fmt::Debug for Digest {
 
 /// A repository within a registry, by its normalised name: `docker.io/library/nginx`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Repository(String);
+pub struct Repository(Arc<str>);
 
 impl Repository {
     /// The repository `path` (such as `library/nginx`) of the registry `registry` (host and port, `docker.io` for Docker Hub). A
     /// name that no registry could have is refused when the registry is asked.
     pub fn new(registry: impl fmt::Display, path: impl fmt::Display) -> Repository {
-        Repository(format!("{registry}/{path}"))
+        Repository(format!("{registry}/{path}").into())
     }
 
     /// The repository of a normalised name.
     pub fn named(name: &str) -> Repository {
-        Repository(name.to_owned())
+        Repository(name.into())
     }
 
     /// Registry and path.

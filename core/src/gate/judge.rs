@@ -81,7 +81,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
         .policies
         .iter()
         .map(|(policy, certainty)| {
-            let entries: Vec<_> = PolicyEntry::all_of(policy, governing).collect();
+            let entries: Vec<_> = PolicyEntry::all_of(policy, governing.world).collect();
             let each = images.iter();
             PolicyFindings {
                 policy,
@@ -110,6 +110,7 @@ pub fn judge(promotion: &Promotion, evidence: &Evidence, governing: &Governing<'
     let of_policies = by_policy.into_iter().zip(uncovered).zip(emergencies);
     for ((own, uncovered), emergency) in of_policies {
         let mut findings = own.workload;
+        findings.reserve(own.images.iter().map(Vec::len).sum::<usize>() + uncovered.len());
         findings.extend(own.images.into_iter().flatten());
         findings.extend(uncovered);
         // 4. A policy that only may govern gives no certain denial: its failures become undecided.
@@ -154,7 +155,7 @@ pub fn evidence_to_keep(
     let certain = certain.filter(|(_, certainty)| *certainty == Certainty::Certain);
     for (policy, _) in certain {
         kept.add(waivers.to_keep(policy));
-        for entry in PolicyEntry::all_of(policy, governing) {
+        for entry in PolicyEntry::all_of(policy, governing.world) {
             let requirement = &entry.named.requirement;
             let Scope::Image(rule) = requirement.scope() else {
                 continue;
@@ -201,7 +202,7 @@ pub fn list_approvals(
             ..ImageUnderReview::new(promotion, evidence, governing, image, pin)
         };
         for (policy, _) in &governing.policies {
-            for entry in PolicyEntry::all_of(policy, governing) {
+            for entry in PolicyEntry::all_of(policy, governing.world) {
                 let Requirement::Approvals(rule) = &entry.named.requirement else {
                     continue;
                 };

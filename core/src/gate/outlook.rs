@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::evidence::{Effect, Evidence, Subject};
 use super::promotion::Promotion;
-use super::rules::{ApprovalOutlook, Approver, ImageCheck, Requirement};
+use super::rules::{ApprovalOutlook, Approver, ImageCheck, NamedRoots, Requirement};
 use super::signer::AcceptedSigner;
 use super::snapshot::Governing;
 use crate::attest::VerifiedStatement;
@@ -29,7 +29,7 @@ pub fn approval_outlook(
             let Requirement::Approvals(rule) = &named.requirement else {
                 continue;
             };
-            let needs = named.requirement.needs(governing.world);
+            let roots = NamedRoots::of(&named.requirement, governing.world);
             let images = promotion.images().enumerate();
             let matched = images.filter(|(_, (image, _))| policy.matches_image(&image.reference));
             for (at, (image, pin)) in matched {
@@ -40,7 +40,7 @@ pub fn approval_outlook(
                     promotion,
                     policy,
                     world: governing.world,
-                    needs: &needs,
+                    roots: &roots,
                     image,
                     pin,
                     records: promotion.records_of(at),

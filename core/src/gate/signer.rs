@@ -283,20 +283,23 @@ impl AcceptedSigner {
     }
 
     /// The anchors under which this signer's signatures are verified. A trust root that is missing in `roots` gives no anchor.
-    pub fn anchors(&self, roots: &TrustRoots) -> Vec<Anchor> {
+    pub fn anchors(&self, roots: &TrustRoots) -> impl Iterator<Item = Anchor> {
         let named = self.root_names().filter_map(|name| roots.get(name));
-        match self {
-            AcceptedSigner::Keyless(_) => named.map(Arc::clone).map(Anchor::Root).collect(),
-            AcceptedSigner::Key(key) => {
-                let alone = key.counts_alone().then_some(None);
-                let under = named.map(|root| Some(Arc::clone(root))).chain(alone);
-                let anchor = |root| Anchor::Key {
-                    key: Arc::clone(&key.pem.0),
-                    root,
-                };
-                under.map(anchor).collect()
-            }
-        }
+        let under = named.map(move |root| match self {
+            AcceptedSigner::Keyless(_) => Anchor::Root(Arc::clone(root)),
+            AcceptedSigner::Key(key) => Anchor::Key {
+                key: Arc::clone(&key.pem.0),
+                root: Some(Arc::clone(root)),
+            },
+        });
+        let alone = match self {
+            AcceptedSigner::Key(key) if key.counts_alone() => Some(Anchor::Key {
+                key: Arc::clone(&key.pem.0),
+                root: None,
+            }),
+            AcceptedSigner::Keyless(_) | AcceptedSigner::Key(_) => None,
+        };
+        under.chain(alone)
     }
 
     /// Whether this signer made a verified signature, under one of its anchors, with the required log entry or timestamp.
@@ -454,7 +457,7 @@ c7nP8rz7VZ6SE8a7D7xRZ8xLDz1rqJ5c4eG3sCkq4nVQvP2d8xTQW6Nq2Q==
             let root = Arc::new(TrustRoot::public_good().unwrap());
             let roots = BTreeMap::from([(DEFAULT_TRUST_ROOT.to_owned(), root)]);
             for (roots, under) in [(roots, 1), (TrustRoots::new(), 0)] {
-                let anchors = signer.anchors(&roots);
+                let anchors: Vec<_> = signer.anchors(&roots).collect();
                 let without = |anchor: &&Anchor| matches!(anchor, Anchor::Key { root: None, .. });
                 let found = anchors.iter().filter(without).count();
                 assert_eq!(found, usize::from(alone), "{transparency}");

@@ -18,19 +18,20 @@ use crate::strict_json::is_same_key;
 /// Begins the error of a list that is longer than its bound.
 const TOO_MANY: &str = "more than ";
 
-/// An object of which some fields have a meaning.
-pub(in crate::attest) trait ReadFields: Default {
+/// An object of which some fields have a meaning. Its texts can be borrowed from the text that is read.
+pub(in crate::attest) trait ReadFields<'de>: Default {
     /// The keys with a meaning; at most 64.
     const NAMES: &'static [&'static str];
     /// The lengths of these keys.
     const LENGTHS: Lengths = Lengths::of(Self::NAMES);
 
-    /// Reads the value of one of these keys.
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error>;
+    /// The place of a key among the names.
+    fn place(key: &str) -> Option<usize> {
+        Self::NAMES.iter().position(|name| *name == key)
+    }
+
+    /// Reads the value of the key at this place.
+    fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error>;
 }
 
 /// The lengths of some keys, as bits. Those of 63 bytes and more are one.
@@ -55,29 +56,44 @@ impl Lengths {
     }
 }
 
-/// Declares a struct of which each field is the value of one key.
+/// Declares a struct of which each field is the value of one key. `'de` is the lifetime of the text that is read.
 macro_rules! known_fields {
-    ($(#[$of_struct:meta])* $visible:vis struct $name:ident {
+    ($(#[$of_struct:meta])* $visible:vis struct $name:ident $(<$text:lifetime>)? {
         $($(#[$of_field:meta])* $key:literal => $of:vis $field:ident: $value:ty,)*
     }) => {
         $(#[$of_struct])*
         #[derive(Default)]
-        $visible struct $name {
+        $visible struct $name $(<$text>)? {
             $($(#[$of_field])* $of $field: $value,)*
         }
 
-        impl $crate::attest::predicate::fields::ReadFields for $name {
+        impl<'de> $crate::attest::predicate::fields::ReadFields<'de> for $name $(<$text>)? {
             const NAMES: &'static [&'static str] = &[$($key),*];
 
-            fn read<'de, A: serde::de::MapAccess<'de>>(
+            // Written out, both are as fast as a `match`.
+            fn place(key: &str) -> Option<usize> {
+                let mut places = 0..;
+                $(
+                    let place = places.next();
+                    if key == $key {
+                        return place;
+                    }
+                )*
+                None
+            }
+
+            fn read<A: serde::de::MapAccess<'de>>(
                 &mut self,
-                name: &'static str,
+                place: usize,
                 entries: &mut A,
             ) -> Result<(), A::Error> {
-                match name {
-                    $($key => self.$field = entries.next_value()?,)*
-                    _ => {}
-                }
+                let mut places = 0..;
+                $(
+                    if places.next() == Some(place) {
+                        self.$field = entries.next_value()?;
+                        return Ok(());
+                    }
+                )*
                 Ok(())
             }
         }
@@ -113,7 +129,7 @@ pub(super) fn too_many<E: de::Error>(most: usize, what: &str) -> E {
 #[derive(Default)]
 pub(in crate::attest) struct Known<T>(pub(in crate::attest) T);
 
-impl<'de, T: ReadFields> Deserialize<'de> for Known<T> {
+impl<'de, T: ReadFields<'de>> Deserialize<'de> for Known<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Known<T>, D::Error> {
         from.deserialize_map(Entries(PhantomData)).map(Known)
     }
@@ -123,10 +139,10 @@ impl<'de, T: ReadFields> Deserialize<'de> for Known<T> {
 #[derive(Default)]
 pub(super) struct IfObject<T>(pub(super) Option<T>);
 
-impl<'de, T: ReadFields> Deserialize<'de> for IfObject<T> {
+impl<'de, T: ReadFields<'de>> Deserialize<'de> for IfObject<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<IfObject<T>, D::Error> {
         struct AnyForm<T>(PhantomData<T>);
-        impl<'de, T: ReadFields> Visitor<'de> for AnyForm<T> {
+        impl<'de, T: ReadFields<'de>> Visitor<'de> for AnyForm<T> {
             type Value = Option<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("any value")
@@ -163,7 +179,7 @@ impl<'de, T: ReadFields> Deserialize<'de> for IfObject<T> {
 
 struct Entries<T>(PhantomData<T>);
 
-impl<'de, T: ReadFields> Visitor<'de> for Entries<T> {
+impl<'de, T: ReadFields<'de>> Visitor<'de> for Entries<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,35 +192,35 @@ impl<'de, T: ReadFields> Visitor<'de> for Entries<T> {
 }
 
 /// Reads the entries of an object.
-pub(super) fn read_entries<'de, T: ReadFields, A: MapAccess<'de>>(
+pub(super) fn read_entries<'de, T: ReadFields<'de>, A: MapAccess<'de>>(
     entries: &mut A,
 ) -> Result<T, A::Error> {
     let mut read = T::default();
     let mut seen = 0_u64;
-    while let Some(key) = entries.next_key_seed(KeyAmong(T::NAMES, T::LENGTHS))? {
-        let Some(at) = key else {
+    while let Some(place) = entries.next_key_seed(KeyAmong::<T>(PhantomData))? {
+        let Some(place) = place else {
             entries.next_value::<IgnoredAny>()?;
             continue;
         };
-        let (Some(name), Some(bit)) = (
-            T::NAMES.get(at),
-            u32::try_from(at).ok().and_then(|at| 1_u64.checked_shl(at)),
-        ) else {
+        let bit = u32::try_from(place).ok();
+        let bit = bit.and_then(|place| 1_u64.checked_shl(place));
+        let Some(bit) = bit else {
             return Err(de::Error::custom("a key has no place"));
         };
         if seen & bit != 0 {
+            let name = T::NAMES.get(place).copied().unwrap_or_default();
             return Err(de::Error::custom(format!("the key `{name}` appears twice")));
         }
         seen |= bit;
-        read.read(name, entries)?;
+        read.read(place, entries)?;
     }
     Ok(read)
 }
 
-/// The place of a key among the known ones; `None` for another key.
-struct KeyAmong(&'static [&'static str], Lengths);
+/// The place of a key among those of an object; `None` for another key.
+struct KeyAmong<T>(PhantomData<T>);
 
-impl<'de> DeserializeSeed<'de> for KeyAmong {
+impl<'de, T: ReadFields<'de>> DeserializeSeed<'de> for KeyAmong<T> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
@@ -212,7 +228,7 @@ impl<'de> DeserializeSeed<'de> for KeyAmong {
     }
 }
 
-impl Visitor<'_> for KeyAmong {
+impl<'de, T: ReadFields<'de>> Visitor<'de> for KeyAmong<T> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,25 +236,17 @@ impl Visitor<'_> for KeyAmong {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let KeyAmong(names, lengths) = self;
         // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
-        let is_ascii = key.is_ascii();
-        if is_ascii && lengths.0 & Lengths::bit(key) == 0 {
+        let Lengths(lengths) = T::LENGTHS;
+        let has_length = lengths & Lengths::bit(key) != 0;
+        if has_length && let Some(place) = T::place(key) {
+            return Ok(Some(place));
+        }
+        if !has_length && key.is_ascii() {
             return Ok(None);
         }
-        let mut same = None;
-        for (at, name) in names.iter().enumerate() {
-            if is_ascii && name.len() != key.len() {
-                continue;
-            }
-            if *name == key {
-                return Ok(Some(at));
-            }
-            if is_same_key(key, name) {
-                same = Some(name);
-            }
-        }
-        match same {
+        let mut names = T::NAMES.iter();
+        match names.find(|name| is_same_key(key, name)) {
             Some(name) => Err(E::custom(format!(
                 "the key `{}` is `{name}` in another case",
                 key.escape_debug()
@@ -288,6 +296,38 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text<MOST>, D::Error> {
         let Made(text) = Made::<Box<str>, MOST>::deserialize(from)?;
         Ok(Text(text))
+    }
+}
+
+/// Text of at most `MOST` bytes, as written, which is only copied if it is written with escapes.
+#[derive(Default)]
+pub(super) struct Borrowed<'de, const MOST: usize>(pub(super) Cow<'de, str>);
+
+impl<'de, const MOST: usize> Deserialize<'de> for Borrowed<'de, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Borrowed<'de, MOST>, D::Error> {
+        struct Characters<const MOST: usize>;
+        impl<'de, const MOST: usize> Visitor<'de> for Characters<MOST> {
+            type Value = Cow<'de, str>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a text of at most {MOST} bytes")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
+                match text.len() > MOST {
+                    true => Err(E::invalid_length(text.len(), &self)),
+                    false => Ok(Cow::Borrowed(text)),
+                }
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
+                match text.len() > MOST {
+                    true => Err(E::invalid_length(text.len(), &self)),
+                    false => Ok(Cow::Owned(text.to_owned())),
+                }
+            }
+            fn visit_unit<E>(self) -> Result<Cow<'de, str>, E> {
+                Ok(Cow::default())
+            }
+        }
+        from.deserialize_any(Characters::<MOST>).map(Borrowed)
     }
 }
 
@@ -371,8 +411,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
 }
 
 /// What is made of the items of a list.
-pub(super) trait Gather: Default {
-    type Item: DeserializeOwned;
+pub(super) trait Gather<'de>: Default {
+    type Item: Deserialize<'de>;
 
     /// Adds an item.
     fn add<E: de::Error>(&mut self, item: Self::Item) -> Result<(), E>;
@@ -382,10 +422,10 @@ pub(super) trait Gather: Default {
 #[derive(Default)]
 pub(super) struct Gathered<G>(pub(super) G);
 
-impl<'de, G: Gather> Deserialize<'de> for Gathered<G> {
+impl<'de, G: Gather<'de>> Deserialize<'de> for Gathered<G> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Gathered<G>, D::Error> {
         struct Items<G>(PhantomData<G>);
-        impl<'de, G: Gather> Visitor<'de> for Items<G> {
+        impl<'de, G: Gather<'de>> Visitor<'de> for Items<G> {
             type Value = G;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
@@ -402,7 +442,7 @@ impl<'de, G: Gather> Deserialize<'de> for Gathered<G> {
 }
 
 /// Gathers the items of a list.
-pub(super) fn gather<'de, G: Gather, A: SeqAccess<'de>>(mut items: A) -> Result<G, A::Error> {
+pub(super) fn gather<'de, G: Gather<'de>, A: SeqAccess<'de>>(mut items: A) -> Result<G, A::Error> {
     let mut all = G::default();
     while let Some(item) = items.next_element()? {
         all.add(item)?;
@@ -422,7 +462,7 @@ impl<T, const MOST: usize> Default for Most<T, MOST> {
     }
 }
 
-impl<T: DeserializeOwned, const MOST: usize> Gather for Most<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MOST: usize> Gather<'de> for Most<T, MOST> {
     type Item = T;
 
     fn add<E: de::Error>(&mut self, item: T) -> Result<(), E> {

@@ -247,7 +247,7 @@ impl<T> Packages<T> {
     }
 }
 
-impl<T: ReadFields + AddPackages> Gather for Packages<T> {
+impl<'de, T: ReadFields<'de> + AddPackages> Gather<'de> for Packages<T> {
     type Item = Known<T>;
 
     fn add<E: de::Error>(&mut self, Known(item): Known<T>) -> Result<(), E> {
@@ -408,7 +408,7 @@ impl<'de> Deserialize<'de> for Described {
 #[derive(Default)]
 struct Relationships(Described);
 
-impl Gather for Relationships {
+impl Gather<'_> for Relationships {
     type Item = Known<Relationship>;
 
     fn add<E: de::Error>(&mut self, Known(item): Known<Relationship>) -> Result<(), E> {
@@ -438,7 +438,7 @@ struct Graph {
     described: Described,
 }
 
-impl Gather for Graph {
+impl Gather<'_> for Graph {
     type Item = Known<Element>;
 
     fn add<E: de::Error>(&mut self, Known(mut element): Known<Element>) -> Result<(), E> {

@@ -331,7 +331,7 @@ impl<'a> Denied<'a> {
 /// The evidence of an image, if all of it was read: a rejection or the end of the emergency change could be in the rest.
 fn complete<'a>(check: &ImageCheck<'a>) -> Result<&'a ImageEvidence, String> {
     let evidence = readable(check).map_err(|why| why.detail)?;
-    if let Some(root) = check.needs.missing_roots.first() {
+    if let Some(root) = check.roots.missing() {
         return Err(format!(
             "the trust root `{root}`, which the policy names, is not known, and what is signed under it could block it"
         ));

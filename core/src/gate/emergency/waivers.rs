@@ -16,7 +16,7 @@ use crate::gate::needs::ImageNeeds;
 use crate::gate::people::{Lookup, Person};
 use crate::gate::policy::Policy;
 use crate::gate::promotion::Promotion;
-use crate::gate::rules::{Authors, ImageCheck, Needs, unread_authors};
+use crate::gate::rules::{Authors, ImageCheck, NamedRoots, Needs, unread_authors};
 use crate::gate::snapshot::{Certainty, Governing};
 use crate::gate::verdict::Verdict;
 use crate::gate::world::{EvidenceToKeep, World};
@@ -96,10 +96,10 @@ impl<'a> Waivers<'a> {
         if !can_be_an_emergency(self.promotion.kind) {
             return kept;
         }
-        let (needs, authors) = (Needs::default(), ChangeAuthors::default());
+        let (roots, authors) = (NamedRoots::default(), ChangeAuthors::default());
         for at in images_about(policy, self.promotion) {
             let subject = self.subjects().get(at).and_then(Option::as_ref);
-            let (Some(subject), Some(check)) = (subject, self.check(policy, &needs, at)) else {
+            let (Some(subject), Some(check)) = (subject, self.check(policy, &roots, at)) else {
                 continue;
             };
             let Some(evidence) = check.evidence.value().copied() else {
@@ -163,13 +163,13 @@ impl<'a> Waivers<'a> {
         if !can_be_an_emergency(self.promotion.kind) {
             return None;
         }
-        // Only the trust roots of these needs are read here, so the keys are left out.
         let names = section.root_names(policy).into_iter();
         let needs = Needs::roots(names, &[], &self.governing.world.trust_roots);
+        let roots = NamedRoots::from(needs);
         let authors = self.authors.get_or_init(|| self.all_authors());
         let images = images
             .into_iter()
-            .filter_map(|at| Some((self.check(policy, &needs, at)?, authors.get(at)?)));
+            .filter_map(|at| Some((self.check(policy, &roots, at)?, authors.get(at)?)));
         let denied = Denied {
             policy,
             section,
@@ -199,7 +199,7 @@ impl<'a> Waivers<'a> {
     fn check<'c>(
         &'c self,
         policy: &'c Policy,
-        needs: &'c Needs<'c>,
+        roots: &'c NamedRoots<'c>,
         at: usize,
     ) -> Option<ImageCheck<'c>> {
         let (image, pin) = self.promotion.images().nth(at)?;
@@ -216,7 +216,7 @@ impl<'a> Waivers<'a> {
             promotion: self.promotion,
             policy,
             world: self.governing.world,
-            needs,
+            roots,
             image,
             pin,
             records: self.promotion.records_of(at),
@@ -245,8 +245,8 @@ impl<'a> Waivers<'a> {
             return found;
         };
         for (policy, certainty) in &self.governing.policies {
-            let needs = Needs::default();
-            let Some(check) = self.check(policy, &needs, at) else {
+            let roots = NamedRoots::default();
+            let Some(check) = self.check(policy, &roots, at) else {
                 continue;
             };
             if !policy.matches_image(&check.image.reference) {
@@ -261,14 +261,13 @@ impl<'a> Waivers<'a> {
                 is_known |= why.is_empty() && *certainty == Certainty::Certain;
                 unknown.extend(why);
                 unread.extend(unread_authors(rule, &check));
-                for name in authors.names() {
-                    let did = authors.did(name).unwrap_or_default();
-                    let known = found.people.entry(name.to_owned());
-                    let known = known.or_insert_with(|| did.to_owned());
+                for (name, did) in authors.people() {
                     // Of several texts the smaller one is told, so that the order of the policies does not matter.
-                    if did < known.as_str() {
-                        did.clone_into(known);
-                    }
+                    let did = did.to_string();
+                    let known = found.people.entry(name.to_owned());
+                    known
+                        .and_modify(|known| *known = did.clone().min(std::mem::take(known)))
+                        .or_insert(did);
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::gate::platforms::instead_of_index;
 use crate::gate::policy::{NamedRequirement, Policy};
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::record::ImageRecords;
-use crate::gate::rules::{ImageCheck, ImageRule, Needs, Requirement, Scope};
+use crate::gate::rules::{ImageCheck, ImageRule, NamedRoots, Requirement, Scope};
 use crate::gate::snapshot::Governing;
 use crate::gate::world::{Governors, World};
 
@@ -31,20 +31,20 @@ pub(super) struct PolicyEntry<'a> {
     pub(super) policy: &'a Policy,
     pub(super) index: usize,
     pub(super) named: &'a NamedRequirement,
-    pub(super) needs: Needs<'a>,
+    pub(super) roots: NamedRoots<'a>,
 }
 
 impl<'a> PolicyEntry<'a> {
     pub(super) fn all_of(
         policy: &'a Policy,
-        governing: &Governing<'_>,
+        world: &'a World,
     ) -> impl Iterator<Item = PolicyEntry<'a>> {
         let entries = policy.requirements.iter().enumerate();
         entries.map(|(index, named)| PolicyEntry {
             policy,
             index,
             named,
-            needs: named.requirement.needs(governing.world),
+            roots: NamedRoots::of(&named.requirement, world),
         })
     }
 }
@@ -156,9 +156,10 @@ impl<'a> ImageUnderReview<'a> {
             let target = self.target.clone();
             Some(finding_of(entry.index, entry.named, target, judgement))
         });
-        let findings: Vec<_> = findings.collect();
-        if !findings.is_empty() {
-            return findings;
+        let mut all = Vec::with_capacity(entries.len());
+        all.extend(findings);
+        if !all.is_empty() {
+            return all;
         }
         let detail = "the policy has no requirement about images";
         let judgement = Judgement::skip(NOT_ABOUT_IMAGES, detail);
@@ -175,7 +176,7 @@ impl<'a> ImageUnderReview<'a> {
                     policy,
                     index: 0,
                     named: injected.named(),
-                    needs: injected.requirement().needs(world),
+                    roots: NamedRoots::of(injected.requirement(), world),
                 };
                 let Scope::Image(rule) = injected.requirement().scope() else {
                     return None;
@@ -267,7 +268,7 @@ impl<'a> ImageUnderReview<'a> {
             promotion: self.promotion,
             policy: entry.policy,
             world: self.governing.world,
-            needs: &entry.needs,
+            roots: &entry.roots,
             image: self.image,
             pin: self.pin,
             records: self.records,
@@ -311,6 +312,9 @@ impl<'a> ImageUnderReview<'a> {
             ..
         } = self.governing.world;
         let reference = &self.image.reference;
+        if revocations.is_empty() {
+            return Vec::new();
+        }
         let named: BTreeSet<_> = reference
             .digest()
             .into_iter()

@@ -1,8 +1,10 @@
 //! The identities of people and automation, and [`same`]: the one rule that decides whether two identities belong to the same
 //! holder.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -39,7 +41,7 @@ pub enum Identity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account {
     platform: SourcePlatform,
-    host: String,
+    host: Cow<'static, str>,
     login: String,
     id: Option<u64>,
 }
@@ -96,19 +98,8 @@ pub(super) enum Sameness {
 /// * A Kubernetes user name is equal. A key has the same fingerprint.
 pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
     let proven = match (listed, seen) {
-        (
-            Identity::Certificate { issuer, name },
-            Identity::Certificate {
-                issuer: other_issuer,
-                name: other,
-            },
-        ) => {
-            let equal = name == other || !name.contains("://") && name.eq_ignore_ascii_case(other);
-            let proven = equal && issuer == other_issuer;
-            if !proven && canonical(name) == canonical(other) {
-                return Sameness::Similar;
-            }
-            proven
+        (Identity::Certificate { .. }, Identity::Certificate { issuer, name }) => {
+            return is_certificate(listed, issuer, name);
         }
         (Identity::Account(account), Identity::Account(other)) => {
             let equal = match (account.id, other.id) {
@@ -127,14 +118,62 @@ pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
     }
 }
 
+/// The same for the identity in a certificate.
+pub(super) fn is_certificate(listed: &Identity, issuer: &str, name: &str) -> Sameness {
+    let Identity::Certificate {
+        issuer: listed_issuer,
+        name: listed,
+    } = listed
+    else {
+        return Sameness::Different;
+    };
+    let equal = listed == name || !listed.contains("://") && listed.eq_ignore_ascii_case(name);
+    if equal && listed_issuer == issuer {
+        Sameness::Same
+    } else if canonical(listed) == canonical(name) {
+        Sameness::Similar
+    } else {
+        Sameness::Different
+    }
+}
+
 /// What identities are found by. Two that are not [`Sameness::Different`] share a name, and two holders may not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Name {
-    Certificate(String),
-    Login(SourcePlatform, String, String),
-    Id(SourcePlatform, String, u64),
-    KubernetesUser(String),
+pub(super) enum Name<'n> {
+    Certificate(Cow<'n, str>),
+    Login(SourcePlatform, Cow<'n, str>, Cow<'n, str>),
+    Id(SourcePlatform, Cow<'n, str>, u64),
+    KubernetesUser(Cow<'n, str>),
     Key(KeyFingerprint),
+}
+
+impl<'n> Name<'n> {
+    /// The names of a certificate's identity. Most certificates have an address in its canonical form: it is looked up as it is written
+    /// first.
+    pub(super) fn of_certificate(name: &'n str) -> impl Iterator<Item = Name<'n>> {
+        let canonical = iter::once_with(move || Cow::Owned(canonical(name)));
+        let names = iter::once(Cow::Borrowed(name)).chain(canonical);
+        names.map(Name::Certificate)
+    }
+
+    pub(super) fn into_owned(self) -> Name<'static> {
+        let owned = |text: Cow<'n, str>| Cow::Owned(text.into_owned());
+        match self {
+            Name::Certificate(name) => Name::Certificate(owned(name)),
+            Name::Login(platform, host, login) => Name::Login(platform, owned(host), owned(login)),
+            Name::Id(platform, host, id) => Name::Id(platform, owned(host), id),
+            Name::KubernetesUser(user) => Name::KubernetesUser(owned(user)),
+            Name::Key(key) => Name::Key(key),
+        }
+    }
+}
+
+/// The text with ASCII letters in lower case.
+fn lower(text: &str) -> Cow<'_, str> {
+    match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(text.to_ascii_lowercase()),
+        false => Cow::Borrowed(text),
+    }
 }
 
 impl Identity {
@@ -192,19 +231,19 @@ impl Identity {
         }))
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = Name> {
+    pub(super) fn names(&self) -> impl Iterator<Item = Name<'_>> {
         let (first, second) = match self {
-            Identity::Certificate { name, .. } => (Name::Certificate(canonical(name)), None),
+            Identity::Certificate { name, .. } => (Name::Certificate(canonical(name).into()), None),
             Identity::Account(Account {
                 platform,
                 host,
                 login,
                 id,
             }) => (
-                Name::Login(*platform, host.clone(), login.to_ascii_lowercase()),
-                id.map(|id| Name::Id(*platform, host.clone(), id)),
+                Name::Login(*platform, Cow::Borrowed(host), lower(login)),
+                id.map(|id| Name::Id(*platform, Cow::Borrowed(host), id)),
             ),
-            Identity::KubernetesUser(user) => (Name::KubernetesUser(user.clone()), None),
+            Identity::KubernetesUser(user) => (Name::KubernetesUser(Cow::Borrowed(user)), None),
             Identity::Key(key) => (Name::Key(key.clone()), None),
         };
         // An id is looked up first: it decides over a login.
@@ -251,17 +290,19 @@ impl Identity {
 }
 
 /// A host in the form that is compared; the platform's public one if none is given.
-fn host_of(platform: SourcePlatform, host: Option<&str>) -> Result<String, String> {
-    let host = host.unwrap_or(platform.public_host());
+fn host_of(platform: SourcePlatform, host: Option<&str>) -> Result<Cow<'static, str>, String> {
+    let public = platform.public_host();
+    let Some(host) = host.filter(|host| *host != public) else {
+        return Ok(Cow::Borrowed(public));
+    };
     let named = host.trim_end_matches('.').to_ascii_lowercase();
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':');
     if named.is_empty() || named.len() > 255 || !named.chars().all(fits) {
         return Err(format!(
-            "`{host:.80}` is not a host; write it without scheme and path, such as `{}`",
-            platform.public_host()
+            "`{host:.80}` is not a host; write it without scheme and path, such as `{public}`"
         ));
     }
-    Ok(named)
+    Ok(Cow::Owned(named))
 }
 
 /// The end of a GitHub app's login.

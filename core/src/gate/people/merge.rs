@@ -172,9 +172,9 @@ impl Merge {
         }
     }
 
-    fn hold(&mut self, directories: &[Directory]) -> HashMap<Name, Holder> {
-        let mut holders: HashMap<Name, Holder> = HashMap::new();
-        let mut listed: HashMap<Name, (&str, &Place, &Identity)> = HashMap::new();
+    fn hold(&mut self, directories: &[Directory]) -> HashMap<Name<'static>, Holder> {
+        let mut holders: HashMap<Name<'static>, Holder> = HashMap::new();
+        let mut listed: HashMap<Name<'_>, (&str, &Place, &Identity)> = HashMap::new();
         let mut contradictions = Vec::new();
         let (mut people, mut automation) = (0, 0);
         for (name, (here, described)) in &self.described {
@@ -194,7 +194,7 @@ impl Merge {
                     let entry = listed.entry(key.clone());
                     let (first, other, same) = *entry.or_insert((name, here, identity));
                     if first == name {
-                        holders.insert(key, holder);
+                        holders.insert(key.into_owned(), holder);
                     } else if !refused && contradictions.len() < MAXIMUM_CONTRADICTIONS {
                         refused = true;
                         let message = format!(

@@ -12,7 +12,6 @@ mod tests;
 mod validity;
 
 use std::collections::{BTreeMap, HashMap};
-use std::iter;
 use std::sync::Arc;
 
 pub use identity::{Account, Identity, PersonalIdentity, SourcePlatform};
@@ -20,7 +19,7 @@ pub use merge::{Contradiction, Directory, Group, Member, Place};
 pub use validity::{Moment, Validity};
 
 use crate::attest::{PublicKey, Signer};
-use identity::{Name, Sameness, is_of_pipeline, same};
+use identity::{Name, Sameness, is_certificate, is_of_pipeline, same};
 
 /// A name that is a DNS label: of a person, a group, automation or a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
@@ -58,7 +57,7 @@ pub struct People {
     automation: Vec<Automation>,
     /// For each group, the periods of each member, by the member's index.
     groups: BTreeMap<String, BTreeMap<usize, Vec<Validity>>>,
-    holders: HashMap<Name, Holder>,
+    holders: HashMap<Name<'static>, Holder>,
 }
 
 /// The index of the person or automation that an identity belongs to.
@@ -86,18 +85,44 @@ pub enum Lookup<'a> {
 impl People {
     /// Whose an identity is.
     pub fn person_of(&self, identity: &Identity) -> Lookup<'_> {
-        let mut similar = Lookup::Unknown;
-        // Most certificates name an address in its canonical form: it is looked up as it is written first.
-        let written = match identity {
-            Identity::Certificate { name, .. } => Some(Name::Certificate(name.clone())),
-            _ => None,
+        let is_same = |listed: &Identity| same(listed, identity);
+        match identity {
+            Identity::Certificate { name, .. } => self.find(Name::of_certificate(name), is_same),
+            _ => self.find(identity.names(), is_same),
+        }
+    }
+
+    /// Whose a verified signature is. A certificate of a pipeline is never a person's, whatever it names. A certificate that does not name
+    /// its issuer is nobody's.
+    pub fn signer(&self, signer: &Signer) -> Lookup<'_> {
+        let certificate = match signer {
+            Signer::Key(key) => return self.person_of(&Identity::Key(key.clone())),
+            Signer::Certificate(certificate) => certificate,
         };
-        let canonical = iter::once_with(|| identity.names()).flatten();
-        for name in written.into_iter().chain(canonical) {
-            let Some(holder) = self.holders.get(&name) else {
+        let (name, Some(issuer)) = (certificate.identity(), certificate.issuer()) else {
+            return Lookup::Unknown;
+        };
+        let is_same = |listed: &Identity| is_certificate(listed, issuer, name);
+        match self.find(Name::of_certificate(name), is_same) {
+            Lookup::Person(_) | Lookup::Similar(_) if is_of_pipeline(certificate) => {
+                Lookup::Unknown
+            }
+            found => found,
+        }
+    }
+
+    fn find<'n>(
+        &self,
+        names: impl Iterator<Item = Name<'n>>,
+        is_same: impl Fn(&Identity) -> Sameness,
+    ) -> Lookup<'_> {
+        let holders: &HashMap<Name<'n>, Holder> = &self.holders;
+        let mut similar = Lookup::Unknown;
+        for name in names {
+            let Some(holder) = holders.get(&name) else {
                 continue;
             };
-            match (self.sameness(*holder, identity), holder) {
+            match (self.sameness(*holder, &is_same), holder) {
                 (Sameness::Same, Holder::Person(at)) => {
                     return self.people.get(*at).map_or(Lookup::Unknown, Lookup::Person);
                 }
@@ -114,23 +139,9 @@ impl People {
         similar
     }
 
-    /// Whose a verified signature is. A certificate of a pipeline is never a person's, whatever it names.
-    pub fn signer(&self, signer: &Signer) -> Lookup<'_> {
-        let found =
-            Identity::of(signer).map_or(Lookup::Unknown, |identity| self.person_of(&identity));
-        match (found, signer) {
-            (Lookup::Person(_) | Lookup::Similar(_), Signer::Certificate(certificate))
-                if is_of_pipeline(certificate) =>
-            {
-                Lookup::Unknown
-            }
-            (found, _) => found,
-        }
-    }
-
-    fn sameness(&self, holder: Holder, seen: &Identity) -> Sameness {
+    fn sameness(&self, holder: Holder, is_same: &impl Fn(&Identity) -> Sameness) -> Sameness {
         let best = |identities: &mut dyn Iterator<Item = &Identity>| {
-            let each = identities.map(|listed| same(listed, seen));
+            let each = identities.map(is_same);
             each.max().unwrap_or(Sameness::Different)
         };
         match holder {

@@ -66,11 +66,13 @@ pub(super) fn check_pair<'p>(
     // 1. The pair: otherwise, every signer could write an accepted id.
     let roots = &check.world.trust_roots;
     let of_id = pairs.clone().filter(|(accepted, _)| accepted.matches(id));
-    let counted: Vec<_> = of_id
-        .map(|(_, signed_by)| signed_by.signed(statement, roots))
-        .collect();
-    if !counted.contains(&Ok(())) {
-        if counted.contains(&Err(Mismatch::Transparency)) {
+    let mut counted = of_id.map(|(_, signed_by)| signed_by.signed(statement, roots));
+    let nearest = counted.try_fold(Mismatch::OtherSigner, |nearest, counted| match counted {
+        Ok(()) => Err(()),
+        Err(mismatch) => Ok(nearest.max(mismatch)),
+    });
+    if let Ok(nearest) = nearest {
+        if nearest == Mismatch::Transparency {
             return Err(Refusal::new(
                 Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,
@@ -107,7 +109,10 @@ pub(super) fn best_of<'e>(
     for (by, judged) in judged {
         match judged {
             Ok(detail) => {
-                passed = Some(passed.map_or(detail.clone(), |other| other.min(detail)));
+                passed = Some(match passed {
+                    Some(other) => other.min(detail),
+                    None => detail,
+                });
             }
             Err(refusal) => {
                 furthest = furthest.max(Some(Refusal {

@@ -1,24 +1,24 @@
 //! `attestation`: a signed statement of any type by an accepted signer, and a condition over what it says.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable, sentence,
     unless_partial, unless_too_large,
 };
-use super::condition::{Condition, Given, NotDecided, Variables, manual_of};
+use super::condition::{Condition, NotDecided, Variables, manual_of};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
 use crate::attest::predicate::{Predicate, rule_of};
 use crate::attest::{Signer, VerifiedStatement};
-use crate::expression::{ExpressionFault, Work, read_json};
+use crate::expression::{ExpressionFault, Variable, Work, read_json};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
 use crate::gate::signer::{AcceptedSigner, Mismatch};
@@ -258,7 +258,8 @@ impl ImageRule for Attestation {
             match self.is_met(statement, check, &mut work) {
                 Ok(()) => {
                     let by = statement.signer();
-                    let detail = format!("`{}` is attested by {by}", self.predicate_type);
+                    let kind = &self.predicate_type;
+                    let detail = sentence(format_args!("`{kind}` is attested by {by}"));
                     return Judgement::pass(ATTESTED, detail);
                 }
                 Err(refusal) => refused.push(refusal),
@@ -383,54 +384,51 @@ impl Attestation {
 }
 
 /// The value of a variable.
-fn value(
+fn value<'v>(
     variable: AttestationVariable,
-    statement: &VerifiedStatement,
-    check: &ImageCheck<'_>,
+    statement: &'v VerifiedStatement,
+    check: &ImageCheck<'v>,
     work: &mut Work,
-) -> Result<Given, NotDecided> {
+) -> Result<Variable<'v>, NotDecided> {
+    let null = || Variable::Json(Cow::Owned(Value::Null));
     Ok(match variable {
-        AttestationVariable::Predicate => Given::Json(match statement.predicate() {
-            Predicate::Other(Some(text)) => read_json(text, work).map_err(|why| {
-                NotDecided::NotEvaluated(format!("the predicate cannot be used: {why}"))
-            })?,
-            _ => Value::Null,
-        }),
+        AttestationVariable::Predicate => match statement.predicate() {
+            Predicate::Other(Some(text)) => {
+                let read = read_json(text, work).map_err(|why| {
+                    NotDecided::NotEvaluated(format!("the predicate cannot be used: {why}"))
+                })?;
+                Variable::Json(Cow::Owned(read))
+            }
+            _ => null(),
+        },
         AttestationVariable::Subject => {
-            let repository = check.subject.map(|subject| subject.repository.to_string());
-            Given::Json(json!({
-                "repository": repository,
-                "digest": statement.subject().to_string(),
-            }))
+            let repository = check
+                .subject
+                .map(|subject| subject.repository.name().into());
+            Variable::Map(vec![
+                ("repository", repository.unwrap_or_else(null)),
+                ("digest", statement.subject().to_string().into()),
+            ])
         }
-        AttestationVariable::Signer => Given::Json(signer(statement.signer())),
-        AttestationVariable::SignedAt => Given::Time(signed_at(statement).ok_or_else(|| {
+        AttestationVariable::Signer => signer(statement.signer()),
+        AttestationVariable::SignedAt => Variable::Time(signed_at(statement).ok_or_else(|| {
             NotDecided::Unknown(
                 "`signedAt` is not known, because the statement has no log entry and no timestamp"
                     .to_owned(),
             )
         })?),
-        AttestationVariable::Now => Given::Time(check.promotion.at),
+        AttestationVariable::Now => Variable::Time(check.promotion.at),
     })
 }
 
-fn signer(signer: &Signer) -> Value {
-    let mut fields = json!({"key": signer.key().to_string()});
+fn signer(signer: &Signer) -> Variable<'_> {
+    let mut fields = vec![("key", signer.key().to_string().into())];
     if let Signer::Certificate(certificate) = signer {
         let claims = certificate.claims().iter();
-        let claims: BTreeMap<_, _> = claims
-            .map(|(claim, text)| (claim.to_string(), text))
-            .collect();
-        let mut add = |name: &str, value: Value| {
-            fields
-                .as_object_mut()
-                .map(|fields| fields.insert(name.to_owned(), value))
-        };
-        add("identity", json!(certificate.identity()));
-        add("claims", json!(claims));
-        if let Some(issuer) = certificate.issuer() {
-            add("issuer", json!(issuer));
-        }
+        let claims = claims.map(|(claim, text)| (claim.name(), text.as_str().into()));
+        fields.push(("identity", certificate.identity().into()));
+        fields.push(("claims", Variable::Map(claims.collect())));
+        fields.extend(certificate.issuer().map(|issuer| ("issuer", issuer.into())));
     }
-    fields
+    Variable::Map(fields)
 }

@@ -1,11 +1,12 @@
 //! The input of a rule, and the reasons and wording that all rules on evidence share.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Needs, Requirement};
+use super::{NamedRoots, Requirement};
 use crate::attest::unaccepted::TOO_LARGE;
 use crate::attest::{KeyFingerprint, Origin, Signer, VerifiedStatement};
 use crate::expression::Work;
@@ -56,9 +57,9 @@ pub struct ImageCheck<'a> {
     pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
-    /// What the rule needs: the rule decides by evidence under these anchors alone. The evidence below can hold more, which
-    /// other rules need, and which only an explanation may mention.
-    pub needs: &'a Needs<'a>,
+    /// The trust roots that the requirement names: the rule decides by evidence under these alone. The evidence below can hold more,
+    /// which other rules need, and which only an explanation may mention.
+    pub roots: &'a NamedRoots<'a>,
     /// The image's field path and its reference as written.
     pub image: &'a ImageUse,
     /// The image's digest, or why it is not known.
@@ -244,7 +245,9 @@ pub(super) fn rollback_to(until: jiff::Timestamp) -> String {
 pub(in crate::gate) fn minute(time: jiff::Timestamp) -> String {
     let up = time.saturating_add(jiff::SignedDuration::from_secs(59));
     let up = up.unwrap_or(time);
-    up.strftime("%Y-%m-%d %H:%M UTC").to_string()
+    let mut text = String::with_capacity(20);
+    let _ = write!(text, "{}", up.strftime("%Y-%m-%d %H:%M UTC"));
+    text
 }
 
 /// Refuses a verified time that is later than the review, plus [`CLOCK_SKEW`].
@@ -304,14 +307,31 @@ pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Stri
     first.map_or_else(String::new, |why| format!("; one was ignored: {why}"))
 }
 
+/// Room for most sentences, in bytes. A text that grows is copied several times.
+const SENTENCE: usize = 256;
+
+/// A sentence of a finding.
+pub(super) fn sentence(text: fmt::Arguments<'_>) -> String {
+    let mut sentence = String::with_capacity(SENTENCE);
+    // A `String` takes every text.
+    let _ = sentence.write_fmt(text);
+    sentence
+}
+
 /// Joins names with commas: at most `most` of them, then the number of the others.
-pub(in crate::gate) fn listed(names: impl IntoIterator<Item = String>, most: usize) -> String {
-    let names: Vec<_> = names.into_iter().collect();
-    match names.split_at_checked(most) {
-        Some((shown, more)) if !more.is_empty() => {
-            format!("{} and {} more", shown.join(", "), more.len())
-        }
-        _ => names.join(", "),
+pub(in crate::gate) fn listed(
+    names: impl IntoIterator<Item = impl fmt::Display>,
+    most: usize,
+) -> String {
+    let mut list = String::new();
+    let mut names = names.into_iter();
+    for (at, name) in names.by_ref().take(most).enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        let _ = write!(list, "{comma}{name}");
+    }
+    match names.count() {
+        0 => list,
+        more => format!("{list} and {more} more"),
     }
 }
 
@@ -338,7 +358,7 @@ impl Requirement {
             return judgement;
         }
         // What is signed under a trust root that is gone could turn a pass as well as what was not read.
-        if let Some(name) = check.needs.missing_roots.first() {
+        if let Some(name) = check.roots.missing() {
             let missing = why_missing(name, check);
             let detail = format!(
                 "the trust root `{name}`, which the policy names, {missing}, and what is signed under it could turn the answer"
@@ -414,17 +434,17 @@ pub(in crate::gate) fn unread_that_could_hurt<'c>(
 /// Makes a denial undecided if a trust root that the policy names is missing, because the evidence may be valid under that
 /// root. A denial stands if nothing is attached to the image and the policy names other roots as well.
 fn unless_root_missing(failed: Judgement, check: &ImageCheck<'_>) -> Judgement {
-    let Some(name) = check.needs.missing_roots.first() else {
+    let Some(name) = check.roots.missing() else {
         return failed;
     };
     let nothing_attached =
         matches!(check.evidence, Collected::Known(evidence) if evidence.is_empty());
     let missing = why_missing(name, check);
     let missing = format!("the policy names the trust root `{name}`, which {missing}");
-    let detail = match check.needs.anchors.is_empty() {
-        true => missing,
-        false if nothing_attached || failed.outcome != Outcome::Fail => return failed,
-        false => format!("{}; but {missing}", failed.detail),
+    let detail = match check.roots.can_verify() {
+        false => missing,
+        true if nothing_attached || failed.outcome != Outcome::Fail => return failed,
+        true => format!("{}; but {missing}", failed.detail),
     };
     root_missing(name, detail, check)
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -22,12 +21,6 @@ pub trait Variables: Copy + 'static {
 pub struct Condition<V> {
     expression: Expression,
     variables: PhantomData<fn() -> V>,
-}
-
-/// The value of a variable.
-pub(super) enum Given {
-    Json(Value),
-    Time(Timestamp),
 }
 
 /// Why a condition is neither true nor false.
@@ -61,21 +54,14 @@ impl<V: Variables> Condition<V> {
 
     /// Whether the condition holds. Only the values of variables that it uses are asked for; the error of such a value is why it is
     /// not known. Reading them and the evaluation together take at most what is left of the work.
-    pub(super) fn holds(
+    pub(super) fn holds<'v>(
         &self,
         work: &mut Work,
-        value: impl Fn(V, &mut Work) -> Result<Given, NotDecided>,
+        value: impl Fn(V, &mut Work) -> Result<Variable<'v>, NotDecided>,
     ) -> Result<bool, NotDecided> {
         let used = V::TABLE.iter().filter(|(name, ..)| self.uses(name));
-        let given = used.map(|(name, variable, _)| Ok((*name, value(*variable, work)?)));
-        let given: Vec<_> = given.collect::<Result<_, _>>()?;
-        let variables: Vec<_> = given
-            .iter()
-            .map(|(name, given)| match given {
-                Given::Json(value) => (*name, Variable::Json(value)),
-                Given::Time(time) => (*name, Variable::Time(*time)),
-            })
-            .collect();
+        let variables = used.map(|(name, variable, _)| Ok((*name, value(*variable, work)?)));
+        let variables: Vec<_> = variables.collect::<Result<_, _>>()?;
         match self.expression.evaluate_within(&variables, work) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => {

@@ -1,15 +1,18 @@
 //! `expression`: a condition over the change itself.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::condition::{Condition, Given, NotDecided, Variables, manual_of};
+use super::condition::{Condition, NotDecided, Variables, manual_of};
 use super::{Class, Entry, EvidenceUse, Judgement, Rule, Scope, WorkloadCheck, WorkloadRule};
-use crate::expression::{ExpressionFault, Work};
+use crate::expression::{ExpressionFault, Variable, Work};
 use crate::gate::evidence::Collected;
 use crate::gate::policy::Policy;
-use crate::gate::promotion::{Operation, Pin, Promotion, Role};
+use crate::gate::promotion::{ImageUse, Operation, Pin, Promotion, Role};
 use crate::reason::{Reason, reasons};
 
 /// **What it requires**: an expression in CEL is true of the change: of its workload, namespace, requester, images and kind.
@@ -207,29 +210,30 @@ impl WorkloadRule for ExpressionRule {
 }
 
 /// The value of a variable.
-fn value(
+fn value<'v>(
     variable: PromotionVariable,
-    check: &WorkloadCheck<'_>,
+    check: &WorkloadCheck<'v>,
     work: &mut Work,
-) -> Result<Given, NotDecided> {
+) -> Result<Variable<'v>, NotDecided> {
     let promotion = check.promotion;
     let change = &promotion.change;
-    Ok(Given::Json(match variable {
+    Ok(match variable {
         PromotionVariable::Workload => {
             let workload = &change.workload;
-            json!({
-                "group": workload.group,
-                "kind": workload.kind,
-                "name": workload.name,
-                "namespace": workload.namespace.as_deref().unwrap_or_default(),
-                "labels": change.object.labels,
-                "annotations": change.object.annotations,
-            })
+            let namespace = workload.namespace.as_deref();
+            Variable::Map(vec![
+                ("group", workload.group.as_str().into()),
+                ("kind", workload.kind.as_str().into()),
+                ("name", workload.name.as_str().into()),
+                ("namespace", namespace.unwrap_or_default().into()),
+                ("labels", texts(&change.object.labels)),
+                ("annotations", texts(&change.object.annotations)),
+            ])
         }
         PromotionVariable::NamespaceLabels => match &change.workload.namespace {
-            None => json!({}),
+            None => Variable::Map(Vec::new()),
             Some(namespace) => match check.world.namespaces.get(namespace) {
-                Some(labels) => json!(labels),
+                Some(labels) => texts(labels),
                 None => {
                     let why = format!(
                         "the labels of the namespace `{namespace}` are not known; `check` takes them as `--namespace-labels`"
@@ -239,7 +243,13 @@ fn value(
             },
         },
         PromotionVariable::Requester => match &change.actor {
-            Some(actor) => json!({"username": actor.username, "groups": actor.groups}),
+            Some(actor) => {
+                let groups = actor.groups.iter().map(|group| group.as_str().into());
+                Variable::Map(vec![
+                    ("username", actor.username.as_str().into()),
+                    ("groups", Variable::List(groups.collect())),
+                ])
+            }
             None => {
                 let why = "the requester is not known; `check` takes it as `--as` and `--as-group`";
                 return Err(NotDecided::Unknown(why.to_owned()));
@@ -255,23 +265,35 @@ fn value(
                 Operation::Create => "create",
                 Operation::Update => "update",
             };
-            json!({"kind": promotion.kind.id(), "operation": operation})
+            Variable::Map(vec![
+                ("kind", promotion.kind.id().into()),
+                ("operation", operation.into()),
+            ])
         }
         // A policy whose expression uses it has one.
-        PromotionVariable::Environment => json!(check.policy.environment),
+        PromotionVariable::Environment => match check.policy.environment.as_deref() {
+            Some(environment) => environment.into(),
+            None => Variable::Json(Cow::Owned(Value::Null)),
+        },
         PromotionVariable::Cluster => match &check.world.cluster {
-            Collected::Known(cluster) => json!(cluster),
+            Collected::Known(cluster) => cluster.as_str().into(),
             unknown => {
                 let why = unknown.unavailabilities().iter();
                 let why: Vec<_> = why.map(ToString::to_string).collect();
                 return Err(NotDecided::Unknown(why.join("; ")));
             }
         },
-        PromotionVariable::Now => return Ok(Given::Time(promotion.at)),
-    }))
+        PromotionVariable::Now => Variable::Time(promotion.at),
+    })
 }
 
-fn images(promotion: &Promotion) -> Result<Value, NotDecided> {
+fn texts(all: &BTreeMap<String, String>) -> Variable<'_> {
+    let each = all.iter();
+    let each = each.map(|(key, value)| (key.as_str(), value.as_str().into()));
+    Variable::Map(each.collect())
+}
+
+fn images(promotion: &Promotion) -> Result<Variable<'_>, NotDecided> {
     // An image that could not be read is not in the list, and must not go unseen.
     if let Some(field) = promotion.change.unreadable.first() {
         let why = format!(
@@ -280,35 +302,31 @@ fn images(promotion: &Promotion) -> Result<Value, NotDecided> {
         );
         return Err(NotDecided::Unknown(why));
     }
-    let image = |(image, pin): (&crate::gate::ImageUse, &Pin)| {
-        if let Pin::Resolved(Collected::Unavailable(why)) = pin {
-            let why = format!("the digest of `{}` is not known: {why}", image.reference);
-            return Err(NotDecided::Unknown(why));
-        }
-        let role = match image.role {
-            Role::Container => "container",
-            Role::InitContainer => "initContainer",
-            Role::EphemeralContainer => "ephemeralContainer",
-            Role::ImageVolume => "imageVolume",
-        };
-        let reference = &image.reference;
-        let mut fields = json!({
-            "field": image.field,
-            "role": role,
-            "image": reference.as_written(),
-            "repository": reference.repository().to_string(),
-        });
-        let optional = [
-            ("tag", reference.tag().map(ToString::to_string)),
-            ("digest", pin.digest().map(ToString::to_string)),
-        ];
-        if let Some(fields) = fields.as_object_mut() {
-            let known = optional.into_iter();
-            let known = known.filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
-            fields.extend(known);
-        }
-        Ok(fields)
-    };
     let images = promotion.images().map(image);
-    Ok(Value::Array(images.collect::<Result<_, _>>()?))
+    Ok(Variable::List(images.collect::<Result<_, _>>()?))
+}
+
+fn image<'v>((image, pin): (&'v ImageUse, &Pin)) -> Result<Variable<'v>, NotDecided> {
+    if let Pin::Resolved(Collected::Unavailable(why)) = pin {
+        let why = format!("the digest of `{}` is not known: {why}", image.reference);
+        return Err(NotDecided::Unknown(why));
+    }
+    let role = match image.role {
+        Role::Container => "container",
+        Role::InitContainer => "initContainer",
+        Role::EphemeralContainer => "ephemeralContainer",
+        Role::ImageVolume => "imageVolume",
+    };
+    let reference = &image.reference;
+    let mut fields = Vec::with_capacity(6);
+    fields.extend([
+        ("field", image.field.as_str().into()),
+        ("role", role.into()),
+        ("image", reference.as_written().into()),
+        ("repository", reference.repository().name().into()),
+    ]);
+    fields.extend(reference.tag().map(|tag| ("tag", tag.into())));
+    let digest = pin.digest().map(|digest| digest.to_string().into());
+    fields.extend(digest.map(|digest| ("digest", digest)));
+    Ok(Variable::Map(fields))
 }

@@ -20,6 +20,7 @@ mod signature;
 mod verification_summary;
 mod vulnerabilities;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -180,7 +181,54 @@ pub struct Needs<'r> {
     pub missing_roots: BTreeSet<String>,
 }
 
+/// The trust roots that a requirement names. They are looked up once they are asked for, and most judgements do not ask.
+#[derive(Debug, Default)]
+pub struct NamedRoots<'r> {
+    of: Option<(&'r Requirement, &'r World)>,
+    /// The first one that the configuration does not have, and whether it has any of them, or the requirement names a key alone.
+    found: OnceCell<(Option<String>, bool)>,
+}
+
+impl<'r> NamedRoots<'r> {
+    pub(super) fn of(requirement: &'r Requirement, world: &'r World) -> NamedRoots<'r> {
+        NamedRoots {
+            of: Some((requirement, world)),
+            found: OnceCell::new(),
+        }
+    }
+
+    fn found(&self) -> &(Option<String>, bool) {
+        self.found.get_or_init(|| match self.of {
+            Some((requirement, world)) => requirement.needs(world).into_roots(),
+            None => (None, false),
+        })
+    }
+
+    /// A trust root that the configuration does not have.
+    pub(super) fn missing(&self) -> Option<&str> {
+        self.found().0.as_deref()
+    }
+
+    /// Whether any evidence can be verified.
+    pub(super) fn can_verify(&self) -> bool {
+        self.found().1
+    }
+}
+
+impl From<Needs<'_>> for NamedRoots<'_> {
+    fn from(needs: Needs<'_>) -> Self {
+        NamedRoots {
+            of: None,
+            found: needs.into_roots().into(),
+        }
+    }
+}
+
 impl<'r> Needs<'r> {
+    fn into_roots(mut self) -> (Option<String>, bool) {
+        (self.missing_roots.pop_first(), !self.anchors.is_empty())
+    }
+
     /// Evidence under these trust roots, by certificates and by keys.
     pub(super) fn roots<'a>(
         names: impl Iterator<Item = &'a str>,
@@ -217,7 +265,7 @@ impl<'r> Needs<'r> {
         let mut needs = Needs::default();
         for signer in signers {
             needs.signers.push(signer);
-            let anchors = signer.anchors(roots).into_iter();
+            let anchors = signer.anchors(roots);
             needs
                 .anchors
                 .extend(anchors.map(|anchor| (anchor.id(), anchor)));

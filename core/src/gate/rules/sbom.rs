@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::check::{
     NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, SigningTimes, in_time, is_by_accepted, listed,
-    readable, replacing, unless_partial, unless_too_large,
+    readable, replacing, sentence, unless_partial, unless_too_large,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
@@ -257,6 +257,9 @@ impl Sbom {
         &self,
         bills: &SignedBills<'_>,
     ) -> Result<Option<(bool, String)>, Judgement> {
+        if self.denied.is_empty() {
+            return Ok(None);
+        }
         let denied = DeniedPackages::of(&self.denied);
         let each = bills.read.iter();
         let found: Vec<(&VerifiedStatement, FoundPackages<'_>)> = each
@@ -301,7 +304,9 @@ impl Sbom {
         if let Some((bill, statement)) = usable {
             let (format, version, count) = (bill.format, &bill.version, bill.packages.len());
             let by = statement.signer();
-            let detail = format!("{format} {version} with {count} packages, signed by {by}");
+            let detail = sentence(format_args!(
+                "{format} {version} with {count} packages, signed by {by}"
+            ));
             return Ok(Judgement::pass(SBOM_PRESENT, detail));
         }
         if accepted.count() > 0 {

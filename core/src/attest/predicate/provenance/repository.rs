@@ -15,9 +15,11 @@ impl SourceRepository {
     /// (`https://host/path.git#ref`), with its reference. A path that clients resolve to another path is refused: the pattern
     /// `https://host/example/**` must not accept `https://host/example/../other/app`.
     pub fn parse(uri: &str) -> Option<(SourceRepository, Option<String>)> {
-        let (address, git_ref) = normal(uri)?;
+        let parts = Parts::of(uri)?;
+        let address = parts.address();
         // Written in normal form, it has to be the same address: `https://host/a.git.git` would lead to another one.
-        let is_readable = normal(&address).is_some_and(|again| again == (address.clone(), None));
+        let is_readable = Parts::of(&address).is_some_and(|again| again.length() == address.len());
+        let git_ref = parts.git_ref.map(str::to_owned);
         let repository = SourceRepository {
             address,
             is_readable,
@@ -63,24 +65,52 @@ impl SourceRepository {
     }
 }
 
-/// An address in normal form, with its reference.
-fn normal(uri: &str) -> Option<(String, Option<String>)> {
-    let (scheme, rest) = uri.strip_prefix("git+").unwrap_or(uri).split_once("://")?;
-    let (host, path) = rest.split_once('/')?;
-    let (path, git_ref) = match (path.split_once('#'), path.split_once('@')) {
-        (Some((path, fragment)), _) => (path, fragment.split(':').next()),
-        (None, Some((path, git_ref))) => (path, Some(git_ref)),
-        (None, None) => (path, None),
-    };
-    let path = path.trim_end_matches('/');
-    let path = path.strip_suffix(".git").unwrap_or(path);
-    if host.is_empty() || !path.split('/').all(is_plain) {
-        return None;
+/// The parts of an address, without what the normal form leaves out.
+struct Parts<'u> {
+    scheme: &'u str,
+    host: &'u str,
+    path: &'u str,
+    git_ref: Option<&'u str>,
+}
+
+impl<'u> Parts<'u> {
+    fn of(uri: &'u str) -> Option<Parts<'u>> {
+        let (scheme, rest) = uri.strip_prefix("git+").unwrap_or(uri).split_once("://")?;
+        let (host, path) = rest.split_once('/')?;
+        let (path, git_ref) = match (path.split_once('#'), path.split_once('@')) {
+            (Some((path, fragment)), _) => (path, fragment.split(':').next()),
+            (None, Some((path, git_ref))) => (path, Some(git_ref)),
+            (None, None) => (path, None),
+        };
+        let path = path.trim_end_matches('/');
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        if host.is_empty() || !path.split('/').all(is_plain) {
+            return None;
+        }
+        Some(Parts {
+            scheme,
+            host,
+            path,
+            git_ref: git_ref.filter(|git_ref| !git_ref.is_empty()),
+        })
     }
-    let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
-    let git_ref = git_ref.filter(|git_ref| !git_ref.is_empty());
-    let address = [&scheme, "://", &host, "/", path].concat();
-    Some((address, git_ref.map(str::to_owned)))
+
+    /// The length of the address.
+    fn length(&self) -> usize {
+        self.scheme.len() + "://".len() + self.host.len() + "/".len() + self.path.len()
+    }
+
+    /// The address in normal form.
+    fn address(&self) -> String {
+        let mut address = String::with_capacity(self.length());
+        for part in [self.scheme, "://", self.host] {
+            address.push_str(part);
+        }
+        address.make_ascii_lowercase();
+        address.push('/');
+        address.push_str(self.path);
+        address
+    }
 }
 
 /// Whether every client and server resolves a part of a path literally.

@@ -29,7 +29,7 @@ impl IntoFinding for GrypeMatch {
         Ok(Some(VulnerabilityFinding {
             id: found.id.0,
             aliases: ids(related),
-            package: package(artifact.purl, &artifact.name, &artifact.version),
+            package: package(artifact.purl, &artifact.name.0, &artifact.version.0),
             severity: found.severity.0,
             is_fixable: found.fix.0.is_fixable(),
             is_suppressed: false,
@@ -55,7 +55,7 @@ pub(super) struct GrypeIgnoredMatch {
     rules: List<Known<GrypeIgnoreRule>, IDS>,
 }
 
-impl ReadFields for GrypeIgnoredMatch {
+impl<'de> ReadFields<'de> for GrypeIgnoredMatch {
     const NAMES: &'static [&'static str] = &[
         "vulnerability",
         "relatedVulnerabilities",
@@ -63,14 +63,11 @@ impl ReadFields for GrypeIgnoredMatch {
         "appliedIgnoreRules",
     ];
 
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "appliedIgnoreRules" => self.rules = entries.next_value()?,
-            of_match => self.found.read(of_match, entries)?,
+    fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error> {
+        let name = Self::NAMES.get(place);
+        match name.and_then(|name| GrypeMatch::place(name)) {
+            Some(of_match) => self.found.read(of_match, entries)?,
+            None => self.rules = entries.next_value()?,
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::severity::VulnerabilitySeverity;
 use super::trivy::{TrivyMetadata, TrivyResults};
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, Given, IfObject, Instant, Known, List, ReadFields, Text, gather,
+    Gather, Gathered, Given, IfObject, Instant, Known, List, OfText, ReadFields, Text, gather,
     known_fields, read_entries, too_many,
 };
 use crate::gate::Digest;
@@ -90,7 +90,7 @@ impl<T> Default for Findings<T> {
     }
 }
 
-impl<T: ReadFields + IntoFinding> Gather for Findings<T> {
+impl<'de, T: ReadFields<'de> + IntoFinding> Gather<'de> for Findings<T> {
     type Item = Known<T>;
 
     fn add<E: de::Error>(&mut self, Known(item): Known<T>) -> Result<(), E> {
@@ -124,17 +124,14 @@ struct ListedItem {
     nested: IfObject<ListedVulnerability>,
 }
 
-impl ReadFields for ListedItem {
+impl<'de> ReadFields<'de> for ListedItem {
     const NAMES: &'static [&'static str] = &["id", "severity", "vulnerability"];
 
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        entries: &mut A,
-    ) -> Result<(), A::Error> {
-        match name {
-            "vulnerability" => self.nested = entries.next_value()?,
-            of_own => self.own.read(of_own, entries)?,
+    fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error> {
+        let name = Self::NAMES.get(place);
+        match name.and_then(|name| ListedVulnerability::place(name)) {
+            Some(of_own) => self.own.read(of_own, entries)?,
+            None => self.nested = entries.next_value()?,
         }
         Ok(())
     }
@@ -231,10 +228,10 @@ pub(super) fn ids(ids: impl IntoIterator<Item = Text<NAME>>) -> Box<[Box<str>]> 
 }
 
 /// The package URL, or the name with its version.
-pub(super) fn package(purl: Text<PURL>, name: &Text<NAME>, version: &Text<NAME>) -> Box<str> {
-    match (purl.0.is_empty(), version.0.is_empty()) {
+pub(super) fn package(purl: Text<PURL>, name: &str, version: &str) -> Box<str> {
+    match (purl.0.is_empty(), version.is_empty()) {
         (false, _) => purl.0,
-        (true, true) => name.0.clone(),
-        (true, false) => format!("{}@{}", name.0, version.0).into(),
+        (true, true) => OfText::of(name),
+        (true, false) => OfText::of(&format!("{name}@{version}")),
     }
 }

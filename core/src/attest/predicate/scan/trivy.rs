@@ -6,7 +6,7 @@ use super::report::{Findings, IDS, ImageDigest, IntoFinding, NAME, PURL, ids, pa
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, IsGiven, Known, List, Made, OfText, Text, known_fields, too_many,
+    Borrowed, Gather, Gathered, IsGiven, Known, List, Made, OfText, Text, known_fields, too_many,
 };
 
 /// All findings of Trivy's `Results`, and the number of those of packages.
@@ -16,10 +16,10 @@ pub(super) struct TrivyResults {
     pub(super) targets: usize,
 }
 
-impl Gather for TrivyResults {
-    type Item = Known<TrivyResult>;
+impl<'de> Gather<'de> for TrivyResults {
+    type Item = Known<TrivyResult<'de>>;
 
-    fn add<E: de::Error>(&mut self, Known(result): Known<TrivyResult>) -> Result<(), E> {
+    fn add<E: de::Error>(&mut self, Known(result): Known<TrivyResult<'de>>) -> Result<(), E> {
         self.targets += usize::from(result.is_of_packages());
         let found = result.vulnerabilities.0.0;
         match self.findings.is_empty() {
@@ -41,14 +41,14 @@ impl Gather for TrivyResults {
 }
 
 known_fields! {
-    pub(super) struct TrivyResult {
+    pub(super) struct TrivyResult<'de> {
         "Class" => class: Text<NAME>,
-        "Vulnerabilities" => vulnerabilities: Gathered<Findings<TrivyVulnerability>>,
-        "ExperimentalModifiedFindings" => modified: Gathered<Findings<TrivyModified>>,
+        "Vulnerabilities" => vulnerabilities: Gathered<Findings<TrivyVulnerability<'de>>>,
+        "ExperimentalModifiedFindings" => modified: Gathered<Findings<TrivyModified<'de>>>,
     }
 }
 
-impl TrivyResult {
+impl TrivyResult<'_> {
     /// Whether packages were looked at: the class is `os-pkgs` or `lang-pkgs`. Others are of secrets, licences and misconfigurations.
     fn is_of_packages(&self) -> bool {
         self.class.0.is_empty() || self.class.0.ends_with("-pkgs")
@@ -56,12 +56,12 @@ impl TrivyResult {
 }
 
 known_fields! {
-    struct TrivyVulnerability {
+    struct TrivyVulnerability<'de> {
         "VulnerabilityID" => id: Text<NAME>,
         "VendorIDs" => vendor_ids: List<Text<NAME>, IDS>,
-        "PkgName" => package: Text<NAME>,
+        "PkgName" => package: Borrowed<'de, NAME>,
         "PkgIdentifier" => identifier: Known<TrivyIdentifier>,
-        "InstalledVersion" => installed: Text<NAME>,
+        "InstalledVersion" => installed: Borrowed<'de, NAME>,
         "FixedVersion" => fixed: IsGiven,
         "Status" => status: Made<IsFixed, NAME>,
         "Severity" => severity: Made<Option<VulnerabilitySeverity>, NAME>,
@@ -78,7 +78,7 @@ impl OfText for IsFixed {
     }
 }
 
-impl IntoFinding for TrivyVulnerability {
+impl IntoFinding for TrivyVulnerability<'_> {
     fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
         if self.id.0.is_empty() {
             return Err("a vulnerability does not have a `VulnerabilityID`");
@@ -87,7 +87,7 @@ impl IntoFinding for TrivyVulnerability {
         Ok(Some(VulnerabilityFinding {
             id: self.id.0,
             aliases: ids(self.vendor_ids),
-            package: package(self.identifier.0.purl, &self.package, &self.installed),
+            package: package(self.identifier.0.purl, &self.package.0, &self.installed.0),
             severity: self.severity.0,
             is_fixable: Some(is_fixed || self.fixed.0),
             is_suppressed: false,
@@ -103,12 +103,12 @@ known_fields! {
 
 known_fields! {
     /// A finding that a VEX document or an ignore file of the scanner suppressed: of a vulnerability, or of something else.
-    struct TrivyModified {
-        "Finding" => finding: Option<Known<TrivyVulnerability>>,
+    struct TrivyModified<'de> {
+        "Finding" => finding: Option<Known<TrivyVulnerability<'de>>>,
     }
 }
 
-impl IntoFinding for TrivyModified {
+impl IntoFinding for TrivyModified<'_> {
     fn into_finding(self) -> Result<Option<VulnerabilityFinding>, &'static str> {
         match self.finding {
             Some(Known(finding)) if !finding.id.0.is_empty() => finding.into_finding(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::check::listed;
 use super::super::provenance::{Provenance, is_isolated, is_of_builder};
-use super::change_record::{identities_of, range, record_fits, what_was_done};
+use super::change_record::{Deed, identities_of, range, record_fits};
 use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
     Judgement, Requirement,
@@ -17,22 +17,21 @@ use crate::gate::world::KeptAuthors;
 
 /// The authors of a change, all of whom are known.
 #[derive(Default)]
-pub(in crate::gate) struct Authors {
-    /// The people, each with what they did.
-    people: BTreeMap<String, String>,
+pub(in crate::gate) struct Authors<'p> {
+    /// The people, each with the strongest evidence and what the person did.
+    people: BTreeMap<&'p str, (Standing, Deed)>,
     /// The commits that the change records cover, such as ``the commits after `…` up to `…` ``.
     ranges: BTreeSet<String>,
 }
 
 /// What the sources say, while they are read.
 #[derive(Default)]
-struct Found {
-    /// The people, each with the strongest evidence and what the person did.
-    people: BTreeMap<String, (Standing, String)>,
-    automation: BTreeSet<String>,
+struct Found<'p> {
+    people: BTreeMap<&'p str, (Standing, Deed)>,
+    automation: BTreeSet<&'p str>,
     ranges: BTreeSet<String>,
-    /// Every identity that evidence names, and the statements that do.
-    named: KeptAuthors,
+    /// Every identity that evidence names, and the statements that do; `None` if they are not asked for.
+    named: Option<KeptAuthors>,
     /// What is not known, one sentence each.
     unknown: BTreeSet<String>,
 }
@@ -44,7 +43,7 @@ enum Standing {
     Adds,
 }
 
-impl Authors {
+impl<'p> Authors<'p> {
     /// The authors, from every source that the policy lists.
     ///
     /// # Errors
@@ -53,8 +52,8 @@ impl Authors {
         rule: &Approvals,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
-    ) -> Result<Authors, Judgement> {
+        people: &'p People,
+    ) -> Result<Authors<'p>, Judgement> {
         let (authors, unknown) = Authors::known(rule, check, evidence, people);
         if unknown.is_empty() {
             return Ok(authors);
@@ -75,13 +74,14 @@ impl Authors {
         rule: &Approvals,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
-    ) -> (Authors, BTreeSet<String>) {
-        let mut found = Found::of_sources(rule, check, evidence, people);
+        people: &'p People,
+    ) -> (Authors<'p>, BTreeSet<String>) {
+        let mut found = Found::default();
+        found.add_sources(rule, check, evidence, people);
         match &check.promotion.change.actor {
             Some(actor) if rule.deployer_is_author => {
                 let deployer = Identity::KubernetesUser(actor.username.clone());
-                found.add(&deployer, "deploys the change", Standing::Adds, people);
+                found.add(&deployer, Deed::DEPLOYS, Standing::Adds, people);
             }
             None if rule.deployer_is_author => {
                 found.unknown.insert(
@@ -105,12 +105,10 @@ impl Authors {
         let digest = check.subject.map(|subject| &subject.digest);
         let kept = digest.and_then(|digest| check.world.authors.get(digest));
         for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
-            let did = "is named by evidence that this cluster keeps";
-            found.add(identity, did, Standing::Adds, people);
+            found.add(identity, Deed::KEPT, Standing::Adds, people);
         }
-        let people = found.people.into_iter();
         let authors = Authors {
-            people: people.map(|(name, (_, did))| (name, did)).collect(),
+            people: found.people,
             ranges: found.ranges,
         };
         (authors, found.unknown)
@@ -122,7 +120,13 @@ impl Authors {
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
     ) -> KeptAuthors {
-        Found::of_sources(rule, check, evidence, &People::default()).named
+        let nobody = People::default();
+        let mut found = Found {
+            named: Some(KeptAuthors::default()),
+            ..Found::default()
+        };
+        found.add_sources(rule, check, evidence, &nobody);
+        found.named.unwrap_or_default()
     }
 
     /// The commits whose authors are known, as the end of a sentence; empty without a change record. Without release records,
@@ -130,21 +134,13 @@ impl Authors {
     pub(super) fn covered(&self) -> String {
         match self.ranges.is_empty() {
             true => String::new(),
-            false => format!(
-                "; the change record covers {}",
-                listed(self.ranges.iter().cloned(), 2)
-            ),
+            false => format!("; the change record covers {}", listed(&self.ranges, 2)),
         }
     }
 
-    /// The names of the people.
-    pub(in crate::gate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.people.keys().map(String::as_str)
-    }
-
-    /// What a person did, if the person is an author.
-    pub(in crate::gate) fn did(&self, person: &str) -> Option<&str> {
-        self.people.get(person).map(String::as_str)
+    /// The names of the people, each with what the person did.
+    pub(in crate::gate) fn people(&self) -> impl Iterator<Item = (&str, Deed)> {
+        self.people.iter().map(|(name, (_, did))| (*name, *did))
     }
 
     pub(super) fn contains(&self, person: &str) -> bool {
@@ -153,58 +149,63 @@ impl Authors {
 
     /// Why an approval by this person does not count; `None` if the person is not an author.
     pub(super) fn why(&self, person: &str) -> Option<String> {
-        let did = self.people.get(person)?;
+        let (_, did) = self.people.get(person)?;
         Some(format!("an author of the change ({did})"))
     }
 }
 
-impl Found {
-    fn of_sources(
+impl<'p> Found<'p> {
+    fn add_sources(
+        &mut self,
         rule: &Approvals,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
-    ) -> Found {
-        let mut found = Found::default();
+        people: &'p People,
+    ) {
         for source in &rule.authors_from {
             match source {
                 AuthorSource {
                     provenance: Some(source),
                     ..
                 } => {
-                    found.add_provenance(source, check, evidence, people);
+                    self.add_provenance(source, check, evidence, people);
                 }
                 AuthorSource {
                     change_record: Some(source),
                     ..
                 } => {
-                    found.add_records(source, check, evidence, people);
+                    self.add_records(source, check, evidence, people);
                 }
                 _ => {}
             }
         }
-        found
+    }
+
+    /// Remembers that a statement names authors, where that is asked for.
+    fn is_named_by(&mut self, statement: &VerifiedStatement) {
+        if let Some(named) = &mut self.named {
+            named.statements.insert(statement.digest().clone());
+        }
     }
 
     /// Adds an identity that a statement names.
-    fn add_named(&mut self, identity: Identity, did: &str, standing: Standing, people: &People) {
+    fn add_named(&mut self, identity: Identity, did: Deed, standing: Standing, people: &'p People) {
         self.add(&identity, did, standing, people);
-        self.named.identities.push(identity);
+        if let Some(named) = &mut self.named {
+            named.identities.push(identity);
+        }
     }
 
-    fn add(&mut self, identity: &Identity, did: &str, standing: Standing, people: &People) {
+    fn add(&mut self, identity: &Identity, did: Deed, standing: Standing, people: &'p People) {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
             Lookup::Person(person) | Lookup::Similar(person) => {
-                let told = (standing, did.to_owned());
-                let known = self.people.entry(person.name.clone());
-                let known = known.or_insert_with(|| told.clone());
-                if told < *known {
-                    *known = told;
-                }
+                let told = (standing, did);
+                let known = self.people.entry(&person.name).or_insert(told);
+                *known = told.min(*known);
             }
             Lookup::Automation(name) => {
-                self.automation.insert(name.to_owned());
+                self.automation.insert(name);
             }
             Lookup::Unknown if standing == Standing::Establishes => {
                 self.unknown
@@ -220,7 +221,7 @@ impl Found {
         source: &AuthorsOfProvenance,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
+        people: &'p People,
     ) {
         let mut speaks = false;
         for (_, statement) in &evidence.statements {
@@ -236,7 +237,7 @@ impl Found {
                 true => Standing::Establishes,
                 false => Standing::Adds,
             };
-            self.named.statements.insert(statement.digest().clone());
+            self.is_named_by(statement);
             self.add_actors(provenance, standing, people);
             // A build whose provenance does not say who started it is not made known by that of another build.
             if isolated && provenance.actors.is_empty() {
@@ -259,11 +260,11 @@ impl Found {
         &mut self,
         provenance: &predicate::SlsaProvenance,
         standing: Standing,
-        people: &People,
+        people: &'p People,
     ) {
         for actor in &provenance.actors {
             match identity_of(actor) {
-                Ok(identity) => self.add_named(identity, "started the build", standing, people),
+                Ok(identity) => self.add_named(identity, Deed::STARTED, standing, people),
                 Err(why) if standing == Standing::Establishes => {
                     self.unknown.insert(format!(
                         "the provenance names an account that cannot be looked up: {why}"
@@ -280,7 +281,7 @@ impl Found {
         source: &AuthorsOfRecord,
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
-        people: &People,
+        people: &'p People,
     ) {
         // The commits from which the image was built, as the policy's provenance proves them.
         let proven: Vec<_> = proven(check, evidence).collect();
@@ -288,7 +289,7 @@ impl Found {
         for (statement, provenance) in &proven {
             open.extend(provenance.commits.iter().map(|(_, commit)| commit.as_str()));
             // Who started the build is an author too, where the provenance says it.
-            self.named.statements.insert(statement.digest().clone());
+            self.is_named_by(statement);
             self.add_actors(provenance, Standing::Adds, people);
             if provenance.commits.is_empty() {
                 let by = statement.signer();
@@ -321,7 +322,7 @@ impl Found {
                 _ => continue,
             };
             // 1. The record's authors count in any case: a record that does not fit can only add.
-            self.named.statements.insert(statement.digest().clone());
+            self.is_named_by(statement);
             let fits = record_fits(source, record, statement, &proven, check);
             let standing = match &fits {
                 Ok(()) => Standing::Establishes,
@@ -356,7 +357,7 @@ impl Found {
         &mut self,
         record: &predicate::ChangeRecord,
         standing: Standing,
-        people: &People,
+        people: &'p People,
     ) {
         let rows = record.authors.iter();
         let rows = rows.map(|row| (&row.identity, row.role, row.pull_request));
@@ -372,7 +373,7 @@ impl Found {
         let named = named.map(|identity| (identity, ChangeRole::Committed, None));
         let mut names_author = false;
         for (identity, role, pull_request) in rows.chain(pulls).chain(named) {
-            let did = what_was_done(role, pull_request);
+            let did = Deed::of(role, pull_request);
             let is_vouched = role.is_vouched() && !identity.is_claimed();
             names_author |= is_vouched;
             let standing = match is_vouched {
@@ -382,7 +383,7 @@ impl Found {
             match identities_of(identity) {
                 Ok(identities) => {
                     for identity in identities {
-                        self.add_named(identity, &did, standing, people);
+                        self.add_named(identity, did, standing, people);
                     }
                 }
                 Err(why) if standing == Standing::Establishes => {

@@ -1,5 +1,7 @@
 //! One change record: whether it says who wrote the commits of the image, and whom it names.
 
+use std::fmt;
+
 use super::super::check::{in_time, listed};
 use super::super::provenance::why_not_isolated;
 use super::{AuthorsOfRecord, ImageCheck, RecordField};
@@ -9,54 +11,87 @@ use crate::gate::evidence::Collected;
 use crate::gate::people::{Identity, SourcePlatform};
 use crate::gate::record::{RecordedSource, Records};
 
-/// What an author did, in words.
-pub(super) fn what_was_done(role: ChangeRole, pull_request: Option<u64>) -> String {
-    let verb = match role {
-        ChangeRole::Opened => "opened",
-        ChangeRole::Pushed => "pushed to",
-        ChangeRole::Merged => "merged",
-        ChangeRole::Triggered => return "started the build".to_owned(),
-        ChangeRole::Signed => "signed a commit of",
-        ChangeRole::Committed => "is named by a commit of",
-        ChangeRole::Added => "was added as an author of",
-    };
-    match pull_request {
-        Some(number) => format!("{verb} pull request {number}"),
-        None => format!("{verb} the change"),
+/// What an author did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::gate) struct Deed(&'static str, DoneTo);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum DoneTo {
+    PullRequest(u64),
+    Change,
+    /// The verb says it.
+    Nothing,
+}
+
+impl Deed {
+    pub(super) const STARTED: Deed = Deed("started the build", DoneTo::Nothing);
+    pub(super) const DEPLOYS: Deed = Deed("deploys the change", DoneTo::Nothing);
+    pub(super) const KEPT: Deed = Deed(
+        "is named by evidence that this cluster keeps",
+        DoneTo::Nothing,
+    );
+
+    /// What a change record says.
+    pub(super) fn of(role: ChangeRole, pull_request: Option<u64>) -> Deed {
+        let verb = match role {
+            ChangeRole::Opened => "opened",
+            ChangeRole::Pushed => "pushed to",
+            ChangeRole::Merged => "merged",
+            ChangeRole::Triggered => return Deed::STARTED,
+            ChangeRole::Signed => "signed a commit of",
+            ChangeRole::Committed => "is named by a commit of",
+            ChangeRole::Added => "was added as an author of",
+        };
+        Deed(
+            verb,
+            pull_request.map_or(DoneTo::Change, DoneTo::PullRequest),
+        )
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Deed(verb, done_to) = self;
+        match done_to {
+            DoneTo::PullRequest(number) => write!(f, "{verb} pull request {number}"),
+            DoneTo::Change => write!(f, "{verb} the change"),
+            DoneTo::Nothing => f.write_str(verb),
+        }
     }
 }
 
 /// The identities by which a person in a change record is looked up in the directory.
-pub(super) fn identities_of(identity: &ChangeIdentity) -> Result<Vec<Identity>, String> {
+pub(super) fn identities_of(
+    identity: &ChangeIdentity,
+) -> Result<impl Iterator<Item = Identity>, String> {
     let by_address = |address: &str| Identity::Certificate {
         // An address without an issuer: it is held against everyone who has a similar one.
         issuer: String::new(),
         name: address.to_owned(),
     };
-    Ok(match identity {
-        ChangeIdentity::Github(account) => vec![Identity::account(
-            SourcePlatform::GitHub,
-            account.host.as_deref(),
-            &account.login,
-            account.id,
-        )?],
-        ChangeIdentity::Gitlab(account) => vec![Identity::account(
-            SourcePlatform::GitLab,
-            Some(&account.host),
-            &account.login,
-            account.id,
-        )?],
-        ChangeIdentity::Certificate(certificate) => vec![Identity::Certificate {
-            issuer: certificate.issuer.clone(),
-            name: certificate.subject.clone(),
-        }],
-        ChangeIdentity::Email(email) => vec![by_address(&email.address)],
+    let (first, second) = match identity {
+        ChangeIdentity::Github(account) => {
+            let (platform, host) = (SourcePlatform::GitHub, account.host.as_deref());
+            let account = Identity::account(platform, host, &account.login, account.id)?;
+            (account, None)
+        }
+        ChangeIdentity::Gitlab(account) => {
+            let (platform, host) = (SourcePlatform::GitLab, Some(&*account.host));
+            let account = Identity::account(platform, host, &account.login, account.id)?;
+            (account, None)
+        }
+        ChangeIdentity::Certificate(certificate) => {
+            let issuer = certificate.issuer.clone();
+            let name = certificate.subject.clone();
+            (Identity::Certificate { issuer, name }, None)
+        }
+        ChangeIdentity::Email(email) => (by_address(&email.address), None),
         ChangeIdentity::Git(git) => {
             let address = git.email.as_str();
-            let account = private_address(address);
-            account.into_iter().chain([by_address(address)]).collect()
+            (by_address(address), private_address(address))
         }
-    })
+    };
+    Ok(second.into_iter().chain([first]))
 }
 
 /// The account of a private address of GitHub, `[NUMBER+]LOGIN@users.noreply.github.com`.

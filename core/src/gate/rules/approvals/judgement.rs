@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::super::check::{listed, minute, readable, rollback_to, unless_partial};
+use super::super::check::{listed, minute, readable, rollback_to, sentence, unless_partial};
 use super::seating::{Approval, Seating};
 use super::votes::Votes;
 use super::{
@@ -101,7 +101,7 @@ impl Approvals {
         approved: &str,
         check: &ImageCheck<'_>,
     ) -> Judgement {
-        let pass = || Judgement::pass(APPROVED, format!("approved by {approved}"));
+        let pass = || Judgement::pass(APPROVED, sentence(format_args!("approved by {approved}")));
         let Some(minimum) = self.minimum_age.filter(|_| !check.was_admitted()) else {
             return pass();
         };

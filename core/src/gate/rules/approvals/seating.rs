@@ -1,6 +1,7 @@
 //! The seats of the policy's `from`: who may fill them, and who fills them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
@@ -64,9 +65,11 @@ impl Seating<'_> {
     /// The people who fill seats, each with the group, such as `` `alice` (security-team)``.
     pub(in crate::gate) fn seated(&self) -> String {
         let seated = self.0.iter().flat_map(|(from, filled)| {
-            filled.iter().map(|name| match &from.group {
-                Some(group) => ["`", name, "` (", group, ")"].concat(),
-                None => ["`", name, "`"].concat(),
+            filled.iter().map(move |name| {
+                fmt::from_fn(move |f| match &from.group {
+                    Some(group) => write!(f, "`{name}` ({group})"),
+                    None => write!(f, "`{name}`"),
+                })
             })
         });
         listed(seated, 6)

@@ -6,6 +6,7 @@ mod recorded;
 mod start;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ pub(super) use identity::{is_isolated, why_not_isolated};
 pub use recorded::proven_source;
 
 use super::accepted_pair::{Refusal, Step, best_of, check_pair, denial, none_is_empty};
-use super::check::{listed, readable, unless_partial};
+use super::check::{listed, readable, sentence, unless_partial};
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
@@ -201,8 +202,9 @@ impl ImageRule for Provenance {
             let Predicate::Provenance(provenance) = statement.predicate() else {
                 return None;
             };
+            let by = statement.signer();
             let accepted = self.accepts(statement, provenance, check);
-            Some((statement.signer(), accepted))
+            Some((by, accepted.map(|build| build.proven(provenance, by))))
         });
         let failed = match best_of("provenance", judged) {
             Ok(proven) => return Judgement::pass(PROVEN, proven),
@@ -234,13 +236,13 @@ impl Provenance {
         })
     }
 
-    /// Judges one statement. Returns the detail of the pass.
-    fn accepts(
+    /// Judges one statement.
+    fn accepts<'s>(
         &self,
-        statement: &VerifiedStatement,
-        provenance: &predicate::SlsaProvenance,
+        statement: &'s VerifiedStatement,
+        provenance: &'s predicate::SlsaProvenance,
         check: &ImageCheck<'_>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<AcceptedBuild<'s>, Refusal> {
         let by = statement.signer();
         // 1. and 2. The pair of builder and signer, and the time.
         check_builder(&self.builders, statement, provenance, check)?;
@@ -258,13 +260,7 @@ impl Provenance {
         };
         self.check_reference(provenance, git_ref, isolated)?;
         self.check_inputs(provenance, isolated)?;
-        let git_ref = git_ref
-            .map(|git_ref| format!(" at `{git_ref}`"))
-            .unwrap_or_default();
-        Ok(format!(
-            "built by `{}` from {source}{git_ref}; the provenance is signed by {by}",
-            provenance.builder
-        ))
+        Ok(AcceptedBuild { source, git_ref })
     }
 
     /// The build type is accepted, and the build had only parameters that are known for this type.
@@ -296,39 +292,39 @@ impl Provenance {
     }
 
     /// At least one field names a source, and every source that is named is accepted. Returns the first.
-    fn check_source(
+    fn check_source<'s>(
         &self,
-        provenance: &predicate::SlsaProvenance,
-        by: &Signer,
-    ) -> Result<String, Refusal> {
-        let mut named: Vec<(String, &SourceRepository)> = provenance
-            .sources
-            .iter()
-            .map(|source| (format!("`{}`", source.field), &source.repository))
-            .collect();
-        if let Signer::Certificate(certificate) = by
-            && let Some(repository) = certificate.pipeline().source()
-        {
-            named.push(("the certificate".to_owned(), repository));
-        }
-        let Some(accepted) = &self.sources else {
-            let first = named
-                .first()
-                .map(|(_, repository)| format!("`{repository}`"));
-            return Ok(first.unwrap_or_else(|| "an unnamed source".to_owned()));
+        provenance: &'s predicate::SlsaProvenance,
+        by: &'s Signer,
+    ) -> Result<Option<&'s SourceRepository>, Refusal> {
+        let of_certificate = match by {
+            Signer::Certificate(certificate) => certificate.pipeline().source(),
+            Signer::Key(_) => None,
         };
-        let other = named
-            .iter()
-            .find(|(_, repository)| !accepted.iter().any(|pattern| pattern.matches(repository)));
-        match (other, named.first()) {
-            (Some((field, repository)), _) => Err(Refusal::new(
+        let named = provenance.sources.iter();
+        let named = named.map(|source| (Some(source.field), &source.repository));
+        let mut named = named.chain(of_certificate.map(|repository| (None, repository)));
+        let first = named.clone().next().map(|(_, repository)| repository);
+        let Some(accepted) = &self.sources else {
+            return Ok(first);
+        };
+        let is_accepted =
+            |it: &SourceRepository| accepted.iter().any(|pattern| pattern.matches(it));
+        if let Some((field, repository)) = named.find(|(_, repository)| !is_accepted(repository)) {
+            let field = match field {
+                Some(field) => format!("`{field}`"),
+                None => "the certificate".to_owned(),
+            };
+            return Err(Refusal::new(
                 Step::Source,
                 SOURCE_NOT_ACCEPTED,
                 format!("the source `{repository}` (from {field}) is not accepted"),
                 format!("accepted sources: {}", listed(in_backticks(accepted), 5)),
-            )),
-            (None, Some((_, repository))) => Ok(format!("`{repository}`")),
-            (None, None) => Err(Refusal::new(
+            ));
+        }
+        match first {
+            Some(_) => Ok(first),
+            None => Err(Refusal::new(
                 Step::Source,
                 SOURCE_UNKNOWN,
                 format!(
@@ -360,6 +356,30 @@ impl Provenance {
                 Judgement::fail(NO_PROVENANCE, detail).hint(check.nothing_attached(build))
             }
         }
+    }
+}
+
+/// What an accepted statement says of the build.
+struct AcceptedBuild<'s> {
+    source: Option<&'s SourceRepository>,
+    git_ref: Option<&'s str>,
+}
+
+impl AcceptedBuild<'_> {
+    /// The detail of the pass.
+    fn proven(&self, provenance: &predicate::SlsaProvenance, by: &Signer) -> String {
+        let builder = &provenance.builder;
+        let source = fmt::from_fn(|f| match self.source {
+            Some(source) => write!(f, "`{source}`"),
+            None => f.write_str("an unnamed source"),
+        });
+        let git_ref = fmt::from_fn(|f| match self.git_ref {
+            Some(git_ref) => write!(f, " at `{git_ref}`"),
+            None => Ok(()),
+        });
+        sentence(format_args!(
+            "built by `{builder}` from {source}{git_ref}; the provenance is signed by {by}"
+        ))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The source of an image, for release records.
 
-use super::super::{ImageCheck, Requirement};
+use super::super::{ImageCheck, NamedRoots, Requirement};
 use crate::attest::predicate;
 use crate::attest::{Claim, VerifiedStatement};
 use crate::expression::Work;
@@ -34,7 +34,7 @@ pub fn proven_source(
             promotion,
             policy,
             world: governing.world,
-            needs: &requirement.needs(governing.world),
+            roots: &NamedRoots::of(requirement, governing.world),
             image,
             pin,
             records: None,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use seating::{Seating, SignersPresent, Wanted, never_filled};
 
 use super::check::{
-    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable,
+    NOT_TRANSPARENT_ENOUGH, SIGNED_IN_THE_FUTURE, ignored, in_time, listed, readable, sentence,
     unless_partial,
 };
 use super::{
@@ -264,12 +264,12 @@ impl ImageRule for Signature {
         let by_one = ways.iter().find_map(|way| match way.as_slice() {
             [wanted] if wanted.count == 1 => {
                 let fits = usable.iter().filter(|made| wanted.fits(made, roots));
-                fits.map(|made| made.signer().to_string()).min()
+                fits.map(|made| made.signer()).min_by_key(|by| by.name())
             }
             _ => None,
         });
         if let Some(signer) = by_one {
-            return Judgement::pass(SIGNED, format!("signed by {signer}"));
+            return Judgement::pass(SIGNED, sentence(format_args!("signed by {signer}")));
         }
         // 2. A way with several seats counts each distinct signer once: one signer must not fill two seats.
         let present = SignersPresent::new(&usable, roots);

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,6 +10,7 @@ use super::scans::CurrentScans;
 use super::vex::VexStatements;
 use super::{
     Judgement, SCANNED, VULNERABLE, Vulnerabilities, VulnerabilityException, listed, minute,
+    sentence,
 };
 use crate::attest::predicate::{VulnerabilityFinding, VulnerabilitySeverity, is_cve};
 
@@ -100,28 +102,31 @@ impl<'s> Counted<'s> {
         at: Timestamp,
     ) -> Judgement {
         let scans = current.scans.iter().map(|it| {
-            let at = it.at.map(|at| format!(" at {}", minute(at)));
-            format!("`{}`{}", it.scan.scanner, at.unwrap_or_default())
+            fmt::from_fn(move |f| match it.at {
+                Some(at) => write!(f, "`{}` at {}", it.scan.scanner, minute(at)),
+                None => write!(f, "`{}`", it.scan.scanner),
+            })
         });
-        let mut except = match self.excepted.len() {
-            0 => String::new(),
-            _ => {
+        let except = fmt::from_fn(|f| {
+            if !self.excepted.is_empty() {
                 let ids = self.excepted.keys().map(|id| format!("`{id}`"));
-                format!(" except {}, which the policy accepts", listed(ids, NAMED))
+                write!(
+                    f,
+                    " except {}, which the policy accepts",
+                    listed(ids, NAMED)
+                )?;
             }
-        };
-        if self.harmless > 0 {
-            except.push_str(&format!(
-                "; {} do no harm, by OpenVEX documents",
-                self.harmless
-            ));
-        }
-        let detail = format!(
+            match self.harmless {
+                0 => Ok(()),
+                count => write!(f, "; {count} do no harm, by OpenVEX documents"),
+            }
+        });
+        let detail = sentence(format_args!(
             "scanned by {}: {} findings, none above `{}` that counts{except}",
             listed(scans, 4),
             self.all,
             rule.maximum_severity
-        );
+        ));
         let passed = Judgement::pass(SCANNED, detail);
         let first = self
             .excepted

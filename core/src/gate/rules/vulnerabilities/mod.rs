@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::{
-    SIGNED_IN_THE_FUTURE, is_by_accepted, listed, minute, readable, unless_partial,
+    SIGNED_IN_THE_FUTURE, is_by_accepted, listed, minute, readable, sentence, unless_partial,
 };
 use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
