@@ -22,8 +22,8 @@ const TOO_MANY: &str = "more than ";
 pub(in crate::attest) trait ReadFields<'de>: Default {
     /// The keys with a meaning; at most 64.
     const NAMES: &'static [&'static str];
-    /// The lengths of these keys.
-    const LENGTHS: Lengths = Lengths::of(Self::NAMES);
+    /// The forms of these keys.
+    const FORMS: Forms = Forms::of(Self::NAMES);
 
     /// The place of a key among the names.
     fn place(key: &str) -> Option<usize> {
@@ -34,24 +34,47 @@ pub(in crate::attest) trait ReadFields<'de>: Default {
     fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error>;
 }
 
-/// The lengths of some keys, as bits. Those of 63 bytes and more are one.
+/// The lengths and the first characters of some keys, as bits. Most other keys differ in one of them.
 #[derive(Clone, Copy)]
-pub(in crate::attest) struct Lengths(u64);
+pub(in crate::attest) struct Forms {
+    /// Those of 63 bytes and more are one.
+    lengths: u64,
+    /// The letters, in both cases; all other characters are one.
+    initials: u32,
+}
 
-impl Lengths {
-    const fn of(mut names: &[&str]) -> Lengths {
-        let mut lengths = 0;
+impl Forms {
+    const fn of(mut names: &[&str]) -> Forms {
+        let (mut lengths, mut initials) = (0, 0);
         while let [name, others @ ..] = names {
-            lengths |= Lengths::bit(name);
+            lengths |= Forms::length(name);
+            initials |= Forms::initial(name);
             names = others;
         }
-        Lengths(lengths)
+        Forms { lengths, initials }
     }
 
-    const fn bit(key: &str) -> u64 {
+    const fn length(key: &str) -> u64 {
         match key.len() {
             length @ 0..63 => 1 << length,
             _ => 1 << 63,
+        }
+    }
+
+    const fn initial(key: &str) -> u32 {
+        match key.as_bytes() {
+            [letter @ b'a'..=b'z', ..] => 1 << (*letter - b'a'),
+            [letter @ b'A'..=b'Z', ..] => 1 << (*letter - b'A'),
+            _ => 1 << 31,
+        }
+    }
+
+    /// Whether a key may be one of the keys, or be read as one. Outside of ASCII, two characters are read as letters.
+    fn may_have(self, key: &str) -> bool {
+        let is_begun = self.initials & Forms::initial(key) != 0;
+        match key.as_bytes() {
+            [first, ..] if first.is_ascii() && !is_begun => false,
+            _ => self.lengths & Forms::length(key) != 0 || !key.is_ascii(),
         }
     }
 }
@@ -236,17 +259,20 @@ impl<'de, T: ReadFields<'de>> Visitor<'de> for KeyAmong<T> {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
-        // Most keys are not known, and differ from the known ones in their length: this is nearly all that is done with them.
-        let Lengths(lengths) = T::LENGTHS;
-        let has_length = lengths & Lengths::bit(key) != 0;
-        if has_length && let Some(place) = T::place(key) {
-            return Ok(Some(place));
-        }
-        if !has_length && key.is_ascii() {
+        // Most keys are not known: this is nearly all that is done with them.
+        if !T::FORMS.may_have(key) {
             return Ok(None);
         }
+        if let Some(place) = T::place(key) {
+            return Ok(Some(place));
+        }
+        let is_ascii = key.is_ascii();
         let mut names = T::NAMES.iter();
-        match names.find(|name| is_same_key(key, name)) {
+        let same = names.find(|name| {
+            let may_be = !is_ascii || name.len() == key.len();
+            may_be && is_same_key(key, name)
+        });
+        match same {
             Some(name) => Err(E::custom(format!(
                 "the key `{}` is `{name}` in another case",
                 key.escape_debug()
