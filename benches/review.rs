@@ -216,7 +216,7 @@ impl Deployed {
     }
 
     /// The same where a review of `other` comes before each one that is measured. A gate does not review one change again and again: the
-    /// caches of the processor hold what the review before left there.
+    /// caches of the processor hold what the previous review left there.
     fn measure_after(
         &self,
         other: &Deployed,
@@ -237,6 +237,7 @@ impl Deployed {
             });
         });
         assert!(self.registry.take_requests().is_empty());
+        assert!(other.registry.take_requests().is_empty());
     }
 
     fn measure_by(&self, runtime: &Runtime, measure: impl FnOnce(&dyn Fn())) {

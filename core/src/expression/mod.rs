@@ -7,7 +7,7 @@
 //! * `names` — which variables and functions an expression may use
 //! * `meter` — how the work of an evaluation is counted
 //! * `pattern`, `time` — regular expressions, and times and lengths of time
-//! * `value` — JSON → values of CEL, and back
+//! * `value` — variables and JSON → values of CEL, and results → JSON
 
 mod meter;
 mod names;
@@ -83,7 +83,7 @@ pub enum Variable<'v> {
     Text(Cow<'v, str>),
     /// A list.
     List(Vec<Variable<'v>>),
-    /// A map with these keys, each once.
+    /// A map with these keys, which all differ.
     Map(Vec<(&'v str, Variable<'v>)>),
 }
 

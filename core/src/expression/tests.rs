@@ -464,6 +464,53 @@ fn values_that_are_too_large_or_too_deep_are_not_evaluated() {
     }
 }
 
+/// JSON as the variable that a rule would make of it.
+fn built(value: &Value) -> Variable<'_> {
+    match value {
+        Value::String(text) => text.as_str().into(),
+        Value::Array(items) => Variable::List(items.iter().map(built).collect()),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(key, field)| (key.as_str(), built(field)));
+            Variable::Map(fields.collect())
+        }
+        other => other.into(),
+    }
+}
+
+#[test]
+fn a_variable_counts_and_means_what_the_same_json_does() {
+    let long_keys: serde_json::Map<_, _> = (0..120)
+        .map(|n| (format!("{n:0>60000}"), json!(1)))
+        .collect();
+    let deep = |depth| (0..depth).fold(json!("x"), |inner, _| json!([{"a": inner}]));
+    for body in [
+        body(),
+        json!({"texts": ["x".repeat(1000), ""], "map": {}, "list": []}),
+        json!(vec!["x"; MAXIMUM_VALUES + 1]),
+        json!("x".repeat((MAXIMUM_VALUES + 1) * 64)),
+        json!(long_keys),
+        deep(MAXIMUM_DEPTH / 2 - 1),
+        deep(MAXIMUM_DEPTH / 2),
+    ] {
+        let as_json = (value::Size::default(), Variable::from(&body));
+        let as_built = (value::Size::default(), built(&body));
+        let counted = [as_json, as_built].map(|(mut size, variable)| {
+            let counted = size.add_variable(&variable, MAXIMUM_VALUES, MAXIMUM_DEPTH);
+            let result = compiled("body").evaluate(&[("body", variable)]);
+            (counted, size.values(), result)
+        });
+        let [json, built] = counted;
+        assert!(json == built, "{:?}", (json.0, built.0));
+    }
+    let times = Variable::List(vec![Variable::Time(Timestamp::MIN); MAXIMUM_VALUES]);
+    let refused = compiled("true").evaluate(&[("body", times)]);
+    assert!(
+        matches!(refused, Err(NotEvaluated::TooLarge(_))),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn a_comparison_with_a_short_text_does_not_count_the_other_side() {
     let long = json!({"text": "x".repeat(1 << 20)});

@@ -1,4 +1,4 @@
-//! JSON as values of CEL, and results as JSON.
+//! Variables and JSON as values of CEL, and results as JSON.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ impl Size {
     ) -> Result<(), String> {
         match variable {
             Variable::Json(value) => self.add(value, most, depth),
-            Variable::Time(_) => Ok(()),
+            Variable::Time(_) => self.add_one(0, most, depth),
             Variable::Text(text) => self.add_one(text.len(), most, depth),
             Variable::List(items) => {
                 self.add_one(0, most, depth)?;
@@ -51,7 +51,7 @@ impl Size {
         }
     }
 
-    /// Adds a value without those in it; `bytes` are those of a text.
+    /// Adds one value without the values in it; `bytes` is the length of a text, and 0 for every other value.
     fn add_one(&mut self, bytes: usize, most: usize, depth: usize) -> Result<(), String> {
         if depth == 0 {
             return Err("is nested too deep".to_owned());

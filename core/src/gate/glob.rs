@@ -88,6 +88,7 @@ impl Glob {
         if self.tokens.is_empty() {
             return text.is_empty();
         }
+        // A pattern has at most this many bytes, and so no more tokens.
         let mut states = [[false; MAXIMUM_LENGTH + 1]; 2];
         let [reached, next] = states
             .each_mut()

@@ -25,7 +25,7 @@ pub(in crate::attest) trait ReadFields<'de>: Default {
     /// The forms of these keys.
     const FORMS: Forms = Forms::of(Self::NAMES);
 
-    /// The place of a key among the names.
+    /// The place of a key in `NAMES`.
     fn place(key: &str) -> Option<usize> {
         Self::NAMES.iter().position(|name| *name == key)
     }
@@ -34,19 +34,21 @@ pub(in crate::attest) trait ReadFields<'de>: Default {
     fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error>;
 }
 
-/// The lengths and the first characters of some keys, as bits. Most other keys differ in one of them.
+/// The lengths and the first characters of some keys in ASCII, as bits. Most other keys differ in one of them.
 #[derive(Clone, Copy)]
 pub(in crate::attest) struct Forms {
-    /// Those of 63 bytes and more are one.
+    /// Lengths of 63 bytes and more share one bit.
     lengths: u64,
-    /// The letters, in both cases; all other characters are one.
+    /// A letter has one bit in both cases; everything else shares one bit.
     initials: u32,
 }
 
 impl Forms {
     const fn of(mut names: &[&str]) -> Forms {
         let (mut lengths, mut initials) = (0, 0);
+        assert!(names.len() <= 64);
         while let [name, others @ ..] = names {
+            assert!(name.is_ascii());
             lengths |= Forms::length(name);
             initials |= Forms::initial(name);
             names = others;
@@ -69,7 +71,8 @@ impl Forms {
         }
     }
 
-    /// Whether a key may be one of the keys, or be read as one. Outside of ASCII, two characters are read as letters.
+    /// Whether a key may be one of the keys, or one in another case. Outside of ASCII, U+212A folds to `k` and U+017F to `s`, and both are
+    /// longer: so a first character outside of ASCII may be any letter, and the length of such a key says nothing.
     fn may_have(self, key: &str) -> bool {
         let is_begun = self.initials & Forms::initial(key) != 0;
         match key.as_bytes() {
@@ -93,7 +96,7 @@ macro_rules! known_fields {
         impl<'de> $crate::attest::predicate::fields::ReadFields<'de> for $name $(<$text>)? {
             const NAMES: &'static [&'static str] = &[$($key),*];
 
-            // Written out, both are as fast as a `match`.
+            // The compiler makes a `match` of comparisons that are written out; a search through the names is slower.
             fn place(key: &str) -> Option<usize> {
                 let mut places = 0..;
                 $(
@@ -325,7 +328,8 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
     }
 }
 
-/// Text of at most `MOST` bytes, as written, which is only copied if it is written with escapes.
+/// Text of at most `MOST` bytes, which is only copied if JSON writes it with escapes. Control characters are kept: they have to be replaced
+/// before it is shown.
 #[derive(Default)]
 pub(super) struct Borrowed<'de, const MOST: usize>(pub(super) Cow<'de, str>);
 
@@ -549,6 +553,37 @@ mod tests {
         }
         let (reason, _) = refused(r#"{"bk": ["", "", ""]}"#).unwrap_or_default();
         assert_eq!(reason, "too-large");
+    }
+
+    known_fields! {
+        struct Odd {
+            "@graph" => graph: IsThere,
+            "_type" => kind: IsThere,
+            "severity" => severity: IsThere,
+            "kind" => kinds: IsThere,
+        }
+    }
+
+    #[test]
+    fn a_key_in_another_case_is_refused_whatever_it_begins_with() {
+        for (key, is_refused) in [
+            ("\u{17f}everity", true),
+            ("\\u017feverity", true),
+            ("\u{212a}ind", true),
+            ("Kind", true),
+            ("@Graph", true),
+            ("_Type", true),
+            ("severity", false),
+            ("@graph", false),
+            ("kinds", false),
+            ("ſ", false),
+            ("$type", false),
+            ("", false),
+            (&"s".repeat(70), false),
+        ] {
+            let refused = read::<Known<Odd>>(&format!(r#"{{"{key}": 1}}"#)).is_err();
+            assert_eq!(refused, is_refused, "{key}");
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::gate::evidence::{ImageEvidence, Subject};
 use crate::gate::image::Digest;
 use crate::gate::people::{Identity, People, Person};
 use crate::gate::rules::{
-    Approval, Approver, Seating, found_person, people_of, person, seats_of, verified_times,
-    witnesses,
+    Approval, Approver, AuthorAction, Seating, found_person, people_of, person, seats_of,
+    verified_times, witnesses,
 };
 
 /// The most people that are named for the open seats.
@@ -119,7 +119,7 @@ pub struct OwnWord {
 struct SeatsOf<'a> {
     denied: &'a Denied<'a>,
     people: &'a People,
-    authors: BTreeMap<&'a str, &'a str>,
+    authors: BTreeMap<&'a str, AuthorAction>,
     has_unknown_author: bool,
 }
 
@@ -420,7 +420,7 @@ impl<'a> SeatsOf<'a> {
         Ok(SeatsOf {
             denied,
             people,
-            authors: authors.map(|(name, did)| (&**name, &**did)).collect(),
+            authors: authors.map(|(name, did)| (&**name, *did)).collect(),
             has_unknown_author: all.clone().any(|it| it.unknown.is_some()),
         })
     }

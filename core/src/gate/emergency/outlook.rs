@@ -74,6 +74,7 @@ fn outlook(denied: &Denied<'_>, by: Option<&Approver>) -> EmergencyOutlook {
     let section = denied.section;
     let seats = section.from.iter().map(|it| it.asks_for(it.seats()));
     let authors = denied.images.iter().map(|(_, authors)| *authors);
+    let people = authors.clone().flat_map(|it| &it.people);
     let rules = denied.findings.iter().map(|it| it.rule);
     let declarations = denied.declarations().into_iter();
     EmergencyOutlook {
@@ -88,7 +89,9 @@ fn outlook(denied: &Denied<'_>, by: Option<&Approver>) -> EmergencyOutlook {
             .filter_map(|(check, _)| check.subject.cloned())
             .collect(),
         seats: listed(seats, 10),
-        authors: authors.clone().flat_map(|it| it.people.clone()).collect(),
+        authors: people
+            .map(|(name, did)| (name.clone(), did.to_string()))
+            .collect(),
         unknown_author: authors.clone().find_map(|it| it.unknown.clone()),
         maximum_validity: section.maximum_validity(),
         review_within: section.review_within(),

@@ -18,9 +18,9 @@ use crate::gate::evidence::ImageEvidence;
 use crate::gate::image::Digest;
 use crate::gate::people::{Identity, Lookup, People, Person};
 use crate::gate::rules::{
-    Approval, ImageCheck, Scoped, Seating, is_entitled, kept_closures, kept_rejections,
-    kept_unreadable, listed, minute, person, rejection_to_keep, scopes_include, seats_of,
-    verified_times, witnessed,
+    Approval, AuthorAction, ImageCheck, Scoped, Seating, is_entitled, kept_closures,
+    kept_rejections, kept_unreadable, listed, minute, person, rejection_to_keep, scopes_include,
+    seats_of, verified_times, witnessed,
 };
 use crate::gate::signer::RequiredTransparency;
 use crate::gate::world::{KeptRejection, World};
@@ -48,7 +48,7 @@ pub(super) struct SignedWords<'a> {
 #[derive(Clone, Debug, Default)]
 pub(in crate::gate) struct ChangeAuthors {
     /// The people, each with what they did.
-    pub(in crate::gate) people: BTreeMap<String, String>,
+    pub(in crate::gate) people: BTreeMap<String, AuthorAction>,
     /// Why there may be others.
     pub(in crate::gate) unknown: Option<String>,
     /// Why a part of what names the authors could not be read. An author in that part could fill a seat.

@@ -16,7 +16,7 @@ use crate::gate::needs::ImageNeeds;
 use crate::gate::people::{Lookup, Person};
 use crate::gate::policy::Policy;
 use crate::gate::promotion::Promotion;
-use crate::gate::rules::{Authors, ImageCheck, NamedRoots, Needs, unread_authors};
+use crate::gate::rules::{AuthorAction, Authors, ImageCheck, NamedRoots, Needs, unread_authors};
 use crate::gate::snapshot::{Certainty, Governing};
 use crate::gate::verdict::Verdict;
 use crate::gate::world::{EvidenceToKeep, World};
@@ -164,6 +164,7 @@ impl<'a> Waivers<'a> {
             return None;
         }
         let names = section.root_names(policy).into_iter();
+        // Only the trust roots are asked for, so the keys are left out.
         let needs = Needs::roots(names, &[], &self.governing.world.trust_roots);
         let roots = NamedRoots::from(needs);
         let authors = self.authors.get_or_init(|| self.all_authors());
@@ -262,12 +263,8 @@ impl<'a> Waivers<'a> {
                 unknown.extend(why);
                 unread.extend(unread_authors(rule, &check));
                 for (name, did) in authors.people() {
-                    // Of several texts the smaller one is told, so that the order of the policies does not matter.
-                    let did = did.to_string();
-                    let known = found.people.entry(name.to_owned());
-                    known
-                        .and_modify(|known| *known = did.clone().min(std::mem::take(known)))
-                        .or_insert(did);
+                    let known = found.people.entry(name.to_owned()).or_insert(did);
+                    *known = did.min(*known);
                 }
             }
         }
@@ -276,9 +273,8 @@ impl<'a> Waivers<'a> {
         let kept = digest.and_then(|subject| world.authors.get(&subject.digest));
         for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
             if let Lookup::Person(person) | Lookup::Similar(person) = people.person_of(identity) {
-                let did = "is named by evidence that this cluster keeps";
                 let known = found.people.entry(person.name.clone());
-                known.or_insert_with(|| did.to_owned());
+                known.or_insert(AuthorAction::KEPT);
             }
         }
         if !is_known {

@@ -88,7 +88,8 @@ pub(super) enum Sameness {
     Same,
 }
 
-/// Whether an identity that evidence shows is the one that a directory lists. This is the only place that decides it:
+/// Whether an identity that evidence shows is the one that a directory lists. This and [`same_certificate`] are the only places that
+/// decide it:
 ///
 /// * A certificate: the issuer is equal, and the name is equal; the case of ASCII letters is ignored in names that are not URIs.
 ///   Another issuer, or another spelling that may lead to the same mailbox (the rule by which signatures have distinct signers),
@@ -99,7 +100,7 @@ pub(super) enum Sameness {
 pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
     let proven = match (listed, seen) {
         (Identity::Certificate { .. }, Identity::Certificate { issuer, name }) => {
-            return is_certificate(listed, issuer, name);
+            return same_certificate(listed, issuer, name);
         }
         (Identity::Account(account), Identity::Account(other)) => {
             let equal = match (account.id, other.id) {
@@ -118,8 +119,8 @@ pub(super) fn same(listed: &Identity, seen: &Identity) -> Sameness {
     }
 }
 
-/// The same for the identity in a certificate.
-pub(super) fn is_certificate(listed: &Identity, issuer: &str, name: &str) -> Sameness {
+/// [`same`] for the identity in a certificate that was seen.
+pub(super) fn same_certificate(listed: &Identity, issuer: &str, name: &str) -> Sameness {
     let Identity::Certificate {
         issuer: listed_issuer,
         name: listed,
@@ -148,8 +149,8 @@ pub(super) enum Name<'n> {
 }
 
 impl<'n> Name<'n> {
-    /// The names of a certificate's identity. Most certificates have an address in its canonical form: it is looked up as it is written
-    /// first.
+    /// The names of a certificate's identity: as it is written, and then the canonical one, which is only computed if the first does not
+    /// decide.
     pub(super) fn of_certificate(name: &'n str) -> impl Iterator<Item = Name<'n>> {
         let canonical = iter::once_with(move || Cow::Owned(canonical(name)));
         let names = iter::once(Cow::Borrowed(name)).chain(canonical);

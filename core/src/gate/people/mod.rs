@@ -19,7 +19,7 @@ pub use merge::{Contradiction, Directory, Group, Member, Place};
 pub use validity::{Moment, Validity};
 
 use crate::attest::{PublicKey, Signer};
-use identity::{Name, Sameness, is_certificate, is_of_pipeline, same};
+use identity::{Name, Sameness, is_of_pipeline, same, same_certificate};
 
 /// A name that is a DNS label: of a person, a group, automation or a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
@@ -102,7 +102,7 @@ impl People {
         let (name, Some(issuer)) = (certificate.identity(), certificate.issuer()) else {
             return Lookup::Unknown;
         };
-        let is_same = |listed: &Identity| is_certificate(listed, issuer, name);
+        let is_same = |listed: &Identity| same_certificate(listed, issuer, name);
         match self.find(Name::of_certificate(name), is_same) {
             Lookup::Person(_) | Lookup::Similar(_) if is_of_pipeline(certificate) => {
                 Lookup::Unknown

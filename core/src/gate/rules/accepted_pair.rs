@@ -65,14 +65,12 @@ pub(super) fn check_pair<'p>(
 ) -> Result<(), Refusal> {
     // 1. The pair: otherwise, every signer could write an accepted id.
     let roots = &check.world.trust_roots;
-    let of_id = pairs.clone().filter(|(accepted, _)| accepted.matches(id));
-    let mut counted = of_id.map(|(_, signed_by)| signed_by.signed(statement, roots));
-    let nearest = counted.try_fold(Mismatch::OtherSigner, |nearest, counted| match counted {
-        Ok(()) => Err(()),
-        Err(mismatch) => Ok(nearest.max(mismatch)),
-    });
-    if let Ok(nearest) = nearest {
-        if nearest == Mismatch::Transparency {
+    let counted = || {
+        let of_id = pairs.clone().filter(|(accepted, _)| accepted.matches(id));
+        of_id.map(|(_, signed_by)| signed_by.signed(statement, roots))
+    };
+    if !counted().any(|counted| counted.is_ok()) {
+        if counted().any(|counted| counted == Err(Mismatch::Transparency)) {
             return Err(Refusal::new(
                 Step::Transparency,
                 NOT_TRANSPARENT_ENOUGH,

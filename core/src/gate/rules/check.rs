@@ -57,8 +57,8 @@ pub struct ImageCheck<'a> {
     pub policy: &'a Policy,
     /// The trust roots and what is known about the cluster.
     pub world: &'a World,
-    /// The trust roots that the requirement names: the rule decides by evidence under these alone. The evidence below can hold more,
-    /// which other rules need, and which only an explanation may mention.
+    /// Which of the named trust roots are missing. The evidence below can also hold what is verified under roots that other rules name: a
+    /// rule asks each accepted signer, which knows its own, and only an explanation may mention the rest.
     pub roots: &'a NamedRoots<'a>,
     /// The image's field path and its reference as written.
     pub image: &'a ImageUse,
@@ -307,13 +307,13 @@ pub(super) fn ignored<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Stri
     first.map_or_else(String::new, |why| format!("; one was ignored: {why}"))
 }
 
-/// Room for most sentences, in bytes. A text that grows is copied several times.
+/// Room for most sentences, in bytes, which avoids reallocation.
 const SENTENCE: usize = 256;
 
 /// A sentence of a finding.
 pub(super) fn sentence(text: fmt::Arguments<'_>) -> String {
     let mut sentence = String::with_capacity(SENTENCE);
-    // A `String` takes every text.
+    // Writing to a `String` cannot fail.
     let _ = sentence.write_fmt(text);
     sentence
 }

@@ -57,9 +57,10 @@ pub use vulnerabilities::Vulnerabilities;
 
 pub(super) use allowed_images::IMAGE_NOT_ALLOWED;
 pub(super) use approvals::{
-    Approval, Authors, REJECTED, Scoped, Seating, UNWAIVABLE, found_person, is_entitled,
-    kept_closures, kept_rejections, kept_unreadable, people_of, person, rejection_to_keep,
-    scopes_include, seats_of, unread_authors, validate_from, verified_times, witnessed, witnesses,
+    Approval, AuthorAction, Authors, REJECTED, Scoped, Seating, UNWAIVABLE, found_person,
+    is_entitled, kept_closures, kept_rejections, kept_unreadable, people_of, person,
+    rejection_to_keep, scopes_include, seats_of, unread_authors, validate_from, verified_times,
+    witnessed, witnesses,
 };
 use check::OF_EVIDENCE;
 pub(super) use check::{EVIDENCE_UNAVAILABLE, listed, minute, readable, unread_that_could_hurt};
@@ -181,11 +182,14 @@ pub struct Needs<'r> {
     pub missing_roots: BTreeSet<String>,
 }
 
-/// The trust roots that a requirement names. They are looked up once they are asked for, and most judgements do not ask.
+/// The trust roots that a requirement, or the section `emergency` of a policy, names. They are looked up when they are first asked for: by a
+/// denial, or by a pass that other evidence could turn. By default none is named.
 #[derive(Debug, Default)]
 pub struct NamedRoots<'r> {
+    /// What names them; `None` if they were looked up before.
     of: Option<(&'r Requirement, &'r World)>,
-    /// The first one that the configuration does not have, and whether it has any of them, or the requirement names a key alone.
+    /// A named root that the configuration does not have; and whether there is an anchor: a named root that the configuration has, or a key
+    /// that counts without one.
     found: OnceCell<(Option<String>, bool)>,
 }
 
@@ -209,7 +213,7 @@ impl<'r> NamedRoots<'r> {
         self.found().0.as_deref()
     }
 
-    /// Whether any evidence can be verified.
+    /// Whether there is an anchor, so that evidence can be verified.
     pub(super) fn can_verify(&self) -> bool {
         self.found().1
     }

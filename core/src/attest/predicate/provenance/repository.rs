@@ -17,7 +17,8 @@ impl SourceRepository {
     pub fn parse(uri: &str) -> Option<(SourceRepository, Option<String>)> {
         let parts = Parts::of(uri)?;
         let address = parts.address();
-        // Written in normal form, it has to be the same address: `https://host/a.git.git` would lead to another one.
+        // Written in normal form, it has to be the same address: `https://host/a.git.git` would lead to another one. Everything that the
+        // normal form leaves out makes it shorter.
         let is_readable = Parts::of(&address).is_some_and(|again| again.length() == address.len());
         let git_ref = parts.git_ref.map(str::to_owned);
         let repository = SourceRepository {

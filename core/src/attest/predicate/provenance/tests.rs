@@ -222,6 +222,15 @@ fn a_repository_is_its_address_without_what_does_not_name_it() {
             "{uri}"
         );
     }
+    for uri in [
+        "https://github.com/a/b.git.git",
+        "git+git+https://github.com/a/b",
+        "https://github.com/a/b@c#d",
+        "https://github.com/a/b/.git/.git",
+    ] {
+        let read = SourceRepository::parse(uri).map(|(repository, _)| repository.is_readable());
+        assert_ne!(read, Some(true), "{uri}");
+    }
     let on_own_server = SourceRepository::parse("https://git.example/a/b")
         .unwrap()
         .0;

@@ -566,3 +566,32 @@ fn the_ids_of_cve_are_recognised_in_every_spelling() {
         assert_eq!(is_cve(id), expected, "{id}");
     }
 }
+
+#[test]
+fn a_package_without_a_url_is_named_on_one_line() {
+    let of = |name: &Value, version: &Value| {
+        let vulnerability = json!({
+            "VulnerabilityID": "CVE-2026-1", "PkgName": name, "InstalledVersion": version, "Severity": "HIGH",
+        });
+        let results = json!([{"Class": "os-pkgs", "Vulnerabilities": [vulnerability]}]);
+        let scan = cosign(&vuln(&trivy(&json!({"Results": results}))));
+        scan.map(|scan| scan.findings[0].package.to_string())
+    };
+    for (name, version, package) in [
+        (json!("musl"), json!("1.2"), "musl@1.2"),
+        (json!("musl"), json!(null), "musl"),
+        (
+            json!("a\u{1b}[2J"),
+            json!("1\n2"),
+            "a\u{fffd}[2J@1\u{fffd}2",
+        ),
+        (json!("a\u{1b}"), json!(""), "a\u{fffd}"),
+        (json!("\"q\""), json!("1"), "\"q\"@1"),
+    ] {
+        assert_eq!(of(&name, &version).as_deref(), Ok(package));
+    }
+    for long in ["x".repeat(513), format!("\"{}", "x".repeat(512))] {
+        assert!(of(&json!(long), &json!("1")).is_err());
+        assert!(of(&json!("x"), &json!(long)).is_err());
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::check::listed;
 use super::super::provenance::{Provenance, is_isolated, is_of_builder};
-use super::change_record::{Deed, identities_of, range, record_fits};
+use super::change_record::{AuthorAction, identities_of, range, record_fits};
 use super::{
     AUTHOR_UNKNOWN, Approvals, AuthorSource, AuthorsOfProvenance, AuthorsOfRecord, ImageCheck,
     Judgement, Requirement,
@@ -19,7 +19,7 @@ use crate::gate::world::KeptAuthors;
 #[derive(Default)]
 pub(in crate::gate) struct Authors<'p> {
     /// The people, each with the strongest evidence and what the person did.
-    people: BTreeMap<&'p str, (Standing, Deed)>,
+    people: BTreeMap<&'p str, (Standing, AuthorAction)>,
     /// The commits that the change records cover, such as ``the commits after `…` up to `…` ``.
     ranges: BTreeSet<String>,
 }
@@ -27,7 +27,7 @@ pub(in crate::gate) struct Authors<'p> {
 /// What the sources say, while they are read.
 #[derive(Default)]
 struct Found<'p> {
-    people: BTreeMap<&'p str, (Standing, Deed)>,
+    people: BTreeMap<&'p str, (Standing, AuthorAction)>,
     automation: BTreeSet<&'p str>,
     ranges: BTreeSet<String>,
     /// Every identity that evidence names, and the statements that do; `None` if they are not asked for.
@@ -81,7 +81,7 @@ impl<'p> Authors<'p> {
         match &check.promotion.change.actor {
             Some(actor) if rule.deployer_is_author => {
                 let deployer = Identity::KubernetesUser(actor.username.clone());
-                found.add(&deployer, Deed::DEPLOYS, Standing::Adds, people);
+                found.add(&deployer, AuthorAction::DEPLOYS, Standing::Adds, people);
             }
             None if rule.deployer_is_author => {
                 found.unknown.insert(
@@ -105,7 +105,7 @@ impl<'p> Authors<'p> {
         let digest = check.subject.map(|subject| &subject.digest);
         let kept = digest.and_then(|digest| check.world.authors.get(digest));
         for identity in kept.into_iter().flat_map(|kept| &kept.identities) {
-            found.add(identity, Deed::KEPT, Standing::Adds, people);
+            found.add(identity, AuthorAction::KEPT, Standing::Adds, people);
         }
         let authors = Authors {
             people: found.people,
@@ -139,7 +139,7 @@ impl<'p> Authors<'p> {
     }
 
     /// The names of the people, each with what the person did.
-    pub(in crate::gate) fn people(&self) -> impl Iterator<Item = (&str, Deed)> {
+    pub(in crate::gate) fn people(&self) -> impl Iterator<Item = (&str, AuthorAction)> {
         self.people.iter().map(|(name, (_, did))| (*name, *did))
     }
 
@@ -189,14 +189,26 @@ impl<'p> Found<'p> {
     }
 
     /// Adds an identity that a statement names.
-    fn add_named(&mut self, identity: Identity, did: Deed, standing: Standing, people: &'p People) {
+    fn add_named(
+        &mut self,
+        identity: Identity,
+        did: AuthorAction,
+        standing: Standing,
+        people: &'p People,
+    ) {
         self.add(&identity, did, standing, people);
         if let Some(named) = &mut self.named {
             named.identities.push(identity);
         }
     }
 
-    fn add(&mut self, identity: &Identity, did: Deed, standing: Standing, people: &'p People) {
+    fn add(
+        &mut self,
+        identity: &Identity,
+        did: AuthorAction,
+        standing: Standing,
+        people: &'p People,
+    ) {
         match people.person_of(identity) {
             // An identity that may be a person's is held against the person.
             Lookup::Person(person) | Lookup::Similar(person) => {
@@ -264,7 +276,7 @@ impl<'p> Found<'p> {
     ) {
         for actor in &provenance.actors {
             match identity_of(actor) {
-                Ok(identity) => self.add_named(identity, Deed::STARTED, standing, people),
+                Ok(identity) => self.add_named(identity, AuthorAction::STARTED, standing, people),
                 Err(why) if standing == Standing::Establishes => {
                     self.unknown.insert(format!(
                         "the provenance names an account that cannot be looked up: {why}"
@@ -373,7 +385,7 @@ impl<'p> Found<'p> {
         let named = named.map(|identity| (identity, ChangeRole::Committed, None));
         let mut names_author = false;
         for (identity, role, pull_request) in rows.chain(pulls).chain(named) {
-            let did = Deed::of(role, pull_request);
+            let did = AuthorAction::of(role, pull_request);
             let is_vouched = role.is_vouched() && !identity.is_claimed();
             names_author |= is_vouched;
             let standing = match is_vouched {

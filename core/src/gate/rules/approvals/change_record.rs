@@ -11,51 +11,51 @@ use crate::gate::evidence::Collected;
 use crate::gate::people::{Identity, SourcePlatform};
 use crate::gate::record::{RecordedSource, Records};
 
-/// What an author did.
+/// What an author did. Of several actions of one author, the least is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::gate) struct Deed(&'static str, DoneTo);
+pub(in crate::gate) struct AuthorAction(&'static str, ActedOn);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum DoneTo {
+enum ActedOn {
     PullRequest(u64),
     Change,
-    /// The verb says it.
+    /// The verb is the whole text.
     Nothing,
 }
 
-impl Deed {
-    pub(super) const STARTED: Deed = Deed("started the build", DoneTo::Nothing);
-    pub(super) const DEPLOYS: Deed = Deed("deploys the change", DoneTo::Nothing);
-    pub(super) const KEPT: Deed = Deed(
+impl AuthorAction {
+    pub(super) const STARTED: AuthorAction = AuthorAction("started the build", ActedOn::Nothing);
+    pub(super) const DEPLOYS: AuthorAction = AuthorAction("deploys the change", ActedOn::Nothing);
+    pub(in crate::gate) const KEPT: AuthorAction = AuthorAction(
         "is named by evidence that this cluster keeps",
-        DoneTo::Nothing,
+        ActedOn::Nothing,
     );
 
     /// What a change record says.
-    pub(super) fn of(role: ChangeRole, pull_request: Option<u64>) -> Deed {
+    pub(super) fn of(role: ChangeRole, pull_request: Option<u64>) -> AuthorAction {
         let verb = match role {
             ChangeRole::Opened => "opened",
             ChangeRole::Pushed => "pushed to",
             ChangeRole::Merged => "merged",
-            ChangeRole::Triggered => return Deed::STARTED,
+            ChangeRole::Triggered => return AuthorAction::STARTED,
             ChangeRole::Signed => "signed a commit of",
             ChangeRole::Committed => "is named by a commit of",
             ChangeRole::Added => "was added as an author of",
         };
-        Deed(
+        AuthorAction(
             verb,
-            pull_request.map_or(DoneTo::Change, DoneTo::PullRequest),
+            pull_request.map_or(ActedOn::Change, ActedOn::PullRequest),
         )
     }
 }
 
-impl fmt::Display for Deed {
+impl fmt::Display for AuthorAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Deed(verb, done_to) = self;
-        match done_to {
-            DoneTo::PullRequest(number) => write!(f, "{verb} pull request {number}"),
-            DoneTo::Change => write!(f, "{verb} the change"),
-            DoneTo::Nothing => f.write_str(verb),
+        let AuthorAction(verb, acted_on) = self;
+        match acted_on {
+            ActedOn::PullRequest(number) => write!(f, "{verb} pull request {number}"),
+            ActedOn::Change => write!(f, "{verb} the change"),
+            ActedOn::Nothing => f.write_str(verb),
         }
     }
 }

@@ -48,6 +48,7 @@ use crate::reason::{Reason, reasons};
 
 pub use approving::command_line;
 pub(in crate::gate) use authors::Authors;
+pub(in crate::gate) use change_record::AuthorAction;
 pub(in crate::gate) use judgement::{kept_unreadable, people_of, unread_authors};
 pub(in crate::gate) use kept::{kept_closures, kept_rejections, rejection_to_keep};
 pub use listing::{ApprovalEffect, ApprovalListing, ListedApproval, ListedWord};
