@@ -99,7 +99,7 @@ fn missing(
 fn every_rule_passes_and_denies_often_in_these_worlds() {
     let said: Mutex<BTreeMap<(String, Outcome), usize>> = Mutex::default();
     let reasons: Mutex<BTreeMap<&str, usize>> = Mutex::default();
-    // The rarest of these is found some five times among 2,000 worlds.
+    // The rarest of these is not among every 2,000 worlds.
     for _ in 0..5 {
         run(2000, |world| {
             let verdict = world.judge();
