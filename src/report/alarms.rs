@@ -1,7 +1,7 @@
 //! Alarms: what an operator has to look at. Each is counted, logged as an error, and written as an Event on the gate's Deployment. What
 //! becomes of an emergency change is an Event on its record too.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::EventType;
@@ -22,8 +22,25 @@ pub(crate) struct AlarmLabels {
 #[derive(Debug, Default)]
 pub struct Alarms {
     raised: Family<AlarmLabels, Counter>,
-    /// Where their Events are written, once there is a cluster.
-    events: OnceLock<mpsc::Sender<Notice>>,
+    told: Mutex<Told>,
+}
+
+/// The most Events that wait for a cluster.
+const BEFORE: usize = 64;
+
+/// Where Events are told.
+#[derive(Debug)]
+enum Told {
+    /// No task writes Events yet: a replica reads what it needs, and can raise alarms, before it has begun to tell.
+    Before(Vec<Notice>),
+    /// The task that writes them.
+    Writer(mpsc::Sender<Notice>),
+}
+
+impl Default for Told {
+    fn default() -> Told {
+        Told::Before(Vec::new())
+    }
 }
 
 impl Alarms {
@@ -31,10 +48,7 @@ impl Alarms {
     pub fn raise(&self, reason: &'static str, what: &str) {
         self.raised.get_or_create(&AlarmLabels { reason }).inc();
         tracing::error!(alarm = reason, "{what}");
-        if let Some(events) = self.events.get() {
-            // Where there is no room, the log and the counter tell it.
-            let _ = events.try_send(Notice::of_alarm(reason, what));
-        }
+        self.queue(Notice::of_alarm(reason, what));
     }
 
     /// Tells what became of an emergency change, as an Event on its record.
@@ -45,9 +59,16 @@ impl Alarms {
         reason: &str,
         what: &str,
     ) {
-        if let Some(events) = self.events.get() {
-            // Where there is no room, the record's status tells it.
-            let _ = events.try_send(Notice::of_record(record, kind, reason, what));
+        self.queue(Notice::of_record(record, kind, reason, what));
+    }
+
+    /// Queues an Event. Where there is no room, the log and the counter tell an alarm, and the record's status what became of a change.
+    fn queue(&self, notice: Notice) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *told {
+            Told::Writer(events) => drop(events.try_send(notice)),
+            Told::Before(waiting) if waiting.len() < BEFORE => waiting.push(notice),
+            Told::Before(_) => {}
         }
     }
 
@@ -56,9 +77,34 @@ impl Alarms {
         self.raised.clone()
     }
 
-    /// Tells alarms as Events from now on.
+    /// Tells alarms as Events, also those that were raised before.
     pub(super) fn tell(&self, events: mpsc::Sender<Notice>) {
-        // Events are started once.
-        let _ = self.events.set(events);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Told::Before(waiting) = &mut *told {
+            for notice in waiting.drain(..) {
+                let _ = events.try_send(notice);
+            }
+        }
+        *told = Told::Writer(events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_that_is_raised_before_events_are_written_is_told_once_they_are() {
+        let alarms = Alarms::default();
+        for _ in 0..BEFORE + 1 {
+            alarms.raise("record-state-lost", "before");
+        }
+        let (events, mut told) = mpsc::channel(2 * BEFORE);
+        alarms.tell(events);
+        assert_eq!(told.len(), BEFORE);
+        alarms.raise("record-key-lost", "after");
+        assert_eq!(told.len(), BEFORE + 1);
+        let first = told.try_recv().unwrap();
+        assert_eq!(first, Notice::of_alarm("record-state-lost", "before"));
     }
 }
