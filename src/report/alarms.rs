@@ -62,7 +62,8 @@ impl Alarms {
         self.queue(Notice::of_record(record, kind, reason, what));
     }
 
-    /// Queues an Event. Where there is no room, the log and the counter tell an alarm, and the record's status what became of a change.
+    /// Queues an Event, and drops it if the queue is full: an alarm is still logged and counted, and the outcome of an emergency change is still
+    /// in the status of its record.
     fn queue(&self, notice: Notice) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *told {

@@ -93,7 +93,7 @@ impl People {
     }
 
     /// Whose a verified signature is. A certificate of a pipeline is never a person's, whatever it names. A certificate that does not name
-    /// its issuer is nobody's.
+    /// its issuer belongs to no person.
     pub fn signer(&self, signer: &Signer) -> Lookup<'_> {
         let certificate = match signer {
             Signer::Key(key) => return self.person_of(&Identity::Key(key.clone())),

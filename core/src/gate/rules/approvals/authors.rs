@@ -120,12 +120,12 @@ impl<'p> Authors<'p> {
         check: &ImageCheck<'_>,
         evidence: &ImageEvidence,
     ) -> KeptAuthors {
-        let nobody = People::default();
+        let no_people = People::default();
         let mut found = Found {
             named: Some(KeptAuthors::default()),
             ..Found::default()
         };
-        found.add_sources(rule, check, evidence, &nobody);
+        found.add_sources(rule, check, evidence, &no_people);
         found.named.unwrap_or_default()
     }
 

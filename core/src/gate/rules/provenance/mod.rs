@@ -359,7 +359,7 @@ impl Provenance {
     }
 }
 
-/// What an accepted statement says of the build.
+/// The source and the reference that an accepted provenance statement gives for the build.
 struct AcceptedBuild<'s> {
     source: Option<&'s SourceRepository>,
     git_ref: Option<&'s str>,
