@@ -37,3 +37,4 @@ mod signing;
 mod support;
 mod trust_roots;
 mod waiting;
+mod workflows;
