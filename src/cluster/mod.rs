@@ -25,7 +25,7 @@ use crate::admission;
 
 pub use complete::complete;
 pub use listing::ServedKind;
-pub use watch::{KnownNamespace, Lost, View, Watched};
+pub use watch::{FirstLists, KnownNamespace, Lost, View, Watched};
 
 /// The most objects of a kind that a command reads.
 const MAXIMUM_LISTED: usize = 20_000;

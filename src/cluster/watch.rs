@@ -17,8 +17,8 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt as _};
 use promotion_gate_core::gate::Labels;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Cluster;
 
@@ -26,6 +26,11 @@ use super::Cluster;
 const WATCH_SECONDS: u32 = 60;
 /// The first wait after a failure, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// How many of the first lists are read at once.
+const LISTS_AT_ONCE: usize = 3;
+/// How long a list waits for its turn, and a watch for the lists of others. What gets no answer holds up the others no longer than that.
+const FIRST_LISTS: Duration = Duration::from_secs(1);
 
 type NamespaceMetadata = PartialObjectMeta<Namespace>;
 
@@ -60,6 +65,55 @@ pub struct Watched<T> {
     /// The most objects.
     most: usize,
     changed: Arc<Notify>,
+}
+
+/// The first lists of several watches, which share a few connections. A watch keeps the connection of its list, so that the next list
+/// opens another one; at the start, these handshakes take longer than the lists. So watches go on when everything is read.
+#[derive(Debug)]
+pub struct FirstLists {
+    places: Semaphore,
+    are_read: watch::Sender<bool>,
+}
+
+impl Default for FirstLists {
+    fn default() -> FirstLists {
+        FirstLists {
+            places: Semaphore::new(LISTS_AT_ONCE),
+            are_read: watch::Sender::new(false),
+        }
+    }
+}
+
+impl FirstLists {
+    /// Everything is read: the watches go on.
+    pub fn are_read(&self) {
+        self.are_read.send_replace(true);
+    }
+
+    /// Waits until a list may be read.
+    async fn turn(&self) -> Turn<'_> {
+        let place = timeout(FIRST_LISTS, self.places.acquire()).await;
+        Turn {
+            lists: self,
+            place: place.ok().and_then(Result::ok),
+        }
+    }
+}
+
+/// The turn of one list.
+struct Turn<'l> {
+    lists: &'l FirstLists,
+    /// `None` where no other list was done in time.
+    place: Option<SemaphorePermit<'l>>,
+}
+
+impl Turn<'_> {
+    /// The list was read, or failed: waits until the watch may go on.
+    async fn is_over(self) {
+        drop(self.place);
+        let mut are_read = self.lists.are_read.subscribe();
+        let _ = timeout(FIRST_LISTS, are_read.wait_for(|are_read| *are_read)).await;
+    }
 }
 
 /// What is known of a namespace.
@@ -105,12 +159,17 @@ impl<T: Clone + PartialEq> Watched<T> {
     }
 
     /// Follows a stream of events for ever; `start` begins it anew.
-    async fn follow<K, S>(&self, start: impl Fn() -> S, keep: impl Fn(K) -> (String, T))
-    where
+    async fn follow<K, S>(
+        &self,
+        first: &FirstLists,
+        start: impl Fn() -> S,
+        keep: impl Fn(K) -> (String, T),
+    ) where
         S: Stream<Item = watcher::Result<Event<K>>>,
         K: Debug,
     {
         let mut wait = WAITS.0;
+        let mut turn = Some(first.turn().await);
         loop {
             let mut events = pin!(start());
             let (mut listed, mut is_partial) = (BTreeMap::new(), false);
@@ -124,6 +183,9 @@ impl<T: Clone + PartialEq> Watched<T> {
                     Some(Ok(Event::InitDone)) => {
                         wait = WAITS.0;
                         self.replace(std::mem::take(&mut listed), is_partial);
+                        if let Some(turn) = turn.take() {
+                            turn.is_over().await;
+                        }
                     }
                     Some(Ok(Event::Apply(object))) => {
                         let (name, object) = keep(object);
@@ -143,6 +205,9 @@ impl<T: Clone + PartialEq> Watched<T> {
             match failed {
                 Some(why) => self.lose(why),
                 None => wait = WAITS.1,
+            }
+            if let Some(turn) = turn.take() {
+                turn.is_over().await;
             }
             sleep(wait).await;
             wait = (wait * 2).min(WAITS.1);
@@ -204,25 +269,30 @@ impl<T: Clone + PartialEq> Watched<T> {
 }
 
 impl Cluster {
-    /// Watches the objects of a kind for ever.
+    /// Watches the objects of a kind for ever; its first list is one of `first`.
     pub(crate) async fn watch<T: Clone + PartialEq>(
         &self,
         resource: &ApiResource,
         watched: &Watched<T>,
+        first: &FirstLists,
         keep: impl Fn(DynamicObject) -> T,
     ) {
         let api: Api<DynamicObject> = Api::all_with(self.client(), resource);
         let start = || watcher(api.clone(), configuration());
         let keep = |object: DynamicObject| (object.name_any(), keep(object));
-        watched.follow(start, keep).await;
+        watched.follow(first, start, keep).await;
     }
 
-    /// Watches the namespaces for ever, without their content.
-    pub(crate) async fn watch_namespaces(&self, watched: &Watched<KnownNamespace>) {
+    /// Watches the namespaces for ever, without their content; their first list is one of `first`.
+    pub(crate) async fn watch_namespaces(
+        &self,
+        watched: &Watched<KnownNamespace>,
+        first: &FirstLists,
+    ) {
         let api: Api<NamespaceMetadata> = Api::all(self.client());
         let start = || watcher(api.clone(), configuration());
         let keep = |namespace: NamespaceMetadata| (namespace.name_any(), known(namespace));
-        watched.follow(start, keep).await;
+        watched.follow(first, start, keep).await;
     }
 
     /// Tells of each change of one object for ever, of its deletion too. A watch that is lost begins anew.
@@ -317,7 +387,8 @@ mod tests {
                 .collect();
             stream::iter(events).chain(stream::pending())
         };
-        let follow = watched.follow(start, |name: &str| (name.to_owned(), ()));
+        let first = FirstLists::default();
+        let follow = watched.follow(&first, start, |name: &str| (name.to_owned(), ()));
         // What was sent is taken in long before.
         let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
     }
@@ -353,5 +424,53 @@ mod tests {
         followed(&watched, &[&full, &listed(&["b", "c"])]).await;
         assert!(!watched.view().is_partial);
         assert_eq!(names(&watched), ["b", "c"]);
+    }
+
+    /// What a watch knows after a time, where everything is read after another one: `a` is in its list, and `b` comes later.
+    async fn known_after(within: Duration, all_read_after: Duration) -> Vec<String> {
+        let watched = Watched::new(2, Arc::default());
+        let first = FirstLists::default();
+        let mut events = listed(&["a"]);
+        events.push(Ok(Event::Apply("b")));
+        let events = Mutex::new(Some(events));
+        let start = || {
+            let events = events.lock().unwrap().take().unwrap_or_default();
+            stream::iter(events).chain(stream::pending())
+        };
+        let read = async {
+            sleep(all_read_after).await;
+            first.are_read();
+        };
+        let follow = watched.follow(&first, start, |name: &str| (name.to_owned(), ()));
+        let _ = timeout(within, async { tokio::join!(follow, read) }).await;
+        names(&watched)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_goes_on_once_everything_is_read() {
+        let after = Duration::from_millis;
+        assert_eq!(known_after(after(200), after(300)).await, ["a"]);
+        assert_eq!(known_after(after(400), after(300)).await, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gets_no_answer_holds_up_a_watch_for_a_second_at_most() {
+        let (never, after) = (Duration::from_secs(3600), Duration::from_millis);
+        assert_eq!(known_after(after(900), never).await, ["a"]);
+        assert_eq!(known_after(after(1_100), never).await, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_first_lists_are_read_at_once_and_none_waits_for_ever() {
+        let first = FirstLists::default();
+        let turns: Vec<_> = stream::iter(0..LISTS_AT_ONCE)
+            .then(|_| first.turn())
+            .collect()
+            .await;
+        let began = Instant::now();
+        let late = first.turn().await;
+        assert_eq!((began.elapsed(), late.place.is_none()), (FIRST_LISTS, true));
+        drop(turns);
+        assert!(first.turn().await.place.is_some());
     }
 }

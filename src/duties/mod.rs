@@ -56,9 +56,13 @@ pub struct Duties {
 }
 
 impl Duties {
-    /// Does the duties in the background while this replica holds the Lease.
-    pub fn start(cluster: Cluster, sources: Arc<Sources>, metrics: Arc<Metrics>) -> Duties {
-        let lease = Arc::new(Lease::new(&cluster));
+    /// Does the duties in the background while this replica holds the Lease, which it tries to take from now on.
+    pub fn start(
+        lease: Arc<Lease>,
+        cluster: Cluster,
+        sources: Arc<Sources>,
+        metrics: Arc<Metrics>,
+    ) -> Duties {
         let kept = Arc::clone(&lease);
         let keeps = tokio::spawn(async move { kept.keep().await });
         let under = Arc::clone(&lease);

@@ -204,7 +204,12 @@ pub(super) async fn certificate(certificate: Certificate, metrics: Arc<Metrics>,
     let mut said = String::new();
     let mut changes = match &certificate.0.source {
         Source::Files { .. } => None,
-        Source::SelfManaged(managed) => Some(managed.serving()),
+        Source::SelfManaged(managed) => {
+            let mut serving = managed.serving();
+            // What was read before is looked at at once.
+            serving.mark_changed();
+            Some(serving)
+        }
     };
     loop {
         let changed = async {

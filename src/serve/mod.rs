@@ -107,9 +107,15 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new());
     let cluster = options.cluster.as_ref();
 
-    // 1. The certificate that it shows, and what it decides by. Release records are read at the same time.
+    // 1. The certificate that it shows, and what it decides by. All of it is read at the same time.
     let (source, managed) = certificate_source(options.certificate, cluster, &metrics)?;
     let certificate = Certificate::load(source, options.clients, &metrics)?;
+    let lease = cluster.map(|cluster| Arc::new(Lease::new(cluster)));
+    let renewing = managed.clone().zip(lease.clone());
+    let renewing = renewing.map(|(managed, lease)| {
+        let keep = managed.keep(lease);
+        tokio::spawn(async { match keep.await {} })
+    });
     let records =
         cluster.map(|cluster| ReleaseRecords::start(cluster.clone(), Arc::clone(&metrics)));
     let (sources, watching) = read_sources(files, cluster, &collector, &metrics).await;
@@ -121,9 +127,9 @@ pub async fn serve(
 
     // 3. What it does in the background.
     let (stopping, stopped) = signal::channel(false);
-    let mut duties = cluster.map(|cluster| {
+    let mut duties = cluster.zip(lease).map(|(cluster, lease)| {
         let (sources, metrics) = (Arc::clone(&sources), Arc::clone(&metrics));
-        Duties::start(cluster.clone(), sources, metrics)
+        Duties::start(lease, cluster.clone(), sources, metrics)
     });
     let (kept, mut background) = match (cluster, &mut duties, records) {
         (Some(cluster), Some(duties), Some((records, mut tasks))) => {
@@ -146,8 +152,10 @@ pub async fn serve(
         certificate: certificate.clone(),
         webhook: keeper.clone(),
     };
-    if let Some(duties) = &duties {
-        background.extend(keep_registered(&duties.lease(), managed, keeper, &ready));
+    if let Some((duties, keeper)) = duties.as_ref().zip(keeper) {
+        let ready = ready.clone();
+        let keep = keeper.keep(duties.lease(), move || ready.look().ready);
+        background.push(tokio::spawn(async { match keep.await {} }));
     }
     background.extend(keep_read(&sources, &certificate, &metrics, options.poll));
     background.push(tokio::spawn(probes::serve(
@@ -194,7 +202,7 @@ pub async fn serve(
     }
     let _ = timeout(shutdown_delay, incoming.accept_connections()).await;
     incoming.drain(options.drain).await;
-    for task in background.into_iter().chain(watching) {
+    for task in background.into_iter().chain(watching).chain(renewing) {
         task.abort();
     }
     Ok(())
@@ -233,7 +241,10 @@ async fn read_sources(
     if let Some(watches) = &watches {
         watches.first_read(FIRST_ANSWERS).await;
     }
-    let sources = Sources::load(files, watches, Arc::clone(collector), metrics);
+    let sources = Sources::load(files, watches.clone(), Arc::clone(collector), metrics);
+    if let Some(watches) = &watches {
+        watches.go_on();
+    }
     sources.ask_feeds(metrics, FIRST_ANSWERS).await;
     (sources, watching)
 }
@@ -251,26 +262,6 @@ fn webhook_keeper(
         (None, None) => BundleSource::Foreign,
     };
     WebhookKeeper::new(cluster.clone(), webhook, bundle, Arc::clone(metrics))
-}
-
-/// The tasks that keep the certificates and the webhook configuration.
-fn keep_registered(
-    lease: &Arc<Lease>,
-    managed: Option<Arc<SelfManaged>>,
-    keeper: Option<Arc<WebhookKeeper>>,
-    ready: &Ready,
-) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    if let Some(managed) = managed {
-        let keep = managed.keep(Arc::clone(lease));
-        tasks.push(tokio::spawn(async { match keep.await {} }));
-    }
-    if let Some(keeper) = keeper {
-        let ready = ready.clone();
-        let keep = keeper.keep(Arc::clone(lease), move || ready.look().ready);
-        tasks.push(tokio::spawn(async { match keep.await {} }));
-    }
-    tasks
 }
 
 /// The tasks that read files, feeds and trust roots again.

@@ -16,7 +16,7 @@ use crate::api::{
     IncidentCheckResource, Kind, PeopleDirectory, PromotionPolicy, RejectionResource,
     RevocationResource, TrustRootResource,
 };
-use crate::cluster::{Cluster, KnownNamespace, Lost, View, Watched, cause};
+use crate::cluster::{Cluster, FirstLists, KnownNamespace, Lost, View, Watched, cause};
 use crate::metrics::Metrics;
 
 /// The most resources of one kind.
@@ -37,6 +37,7 @@ pub struct Watches {
     cluster: Cluster,
     kinds: Vec<(Kind, ApiResource, Watched<Arc<Resource>>)>,
     namespaces: Watched<KnownNamespace>,
+    first: FirstLists,
     changed: Arc<Notify>,
     /// Room for namespaces that are read while requests wait.
     reads: Semaphore,
@@ -87,6 +88,7 @@ impl Watches {
             cluster,
             kinds: kinds.collect(),
             namespaces: Watched::new(MAXIMUM_NAMESPACES, Arc::clone(&changed)),
+            first: FirstLists::default(),
             changed,
             reads: Semaphore::new(MAXIMUM_READS),
         }
@@ -99,11 +101,12 @@ impl Watches {
 
     /// Watches for ever.
     pub async fn keep_current(self: Arc<Self>) {
+        let first = &self.first;
         let kinds = self.kinds.iter().map(|(kind, resource, watched)| {
             let keep = |object| Arc::new(Resource::of(*kind, object));
-            self.cluster.watch(resource, watched, keep)
+            self.cluster.watch(resource, watched, first, keep)
         });
-        let namespaces = self.cluster.watch_namespaces(&self.namespaces);
+        let namespaces = self.cluster.watch_namespaces(&self.namespaces, first);
         tokio::join!(join_all(kinds), namespaces);
     }
 
@@ -130,6 +133,11 @@ impl Watches {
         };
         // What is still missing is among the problems.
         let _ = timeout(within, read).await;
+    }
+
+    /// What was read first is taken over: the watches go on.
+    pub fn go_on(&self) {
+        self.first.are_read();
     }
 
     /// Reads a namespace that the watch does not know yet: its first workload may come before the watch says so.

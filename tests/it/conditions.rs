@@ -248,7 +248,7 @@ fn a_denial_shows_why_each_statement_does_not_count() {
     );
     assert_eq!(
         finding.detail,
-        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression is false"
+        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression is false: `predicate.result == 'PASSED'`"
     );
     let finding = said(
         &attestation("predicate.result == 'PASSED'"),

@@ -19,6 +19,9 @@ macro_rules! claims {
         }
 
         impl Claim {
+            /// All names.
+            pub const NAMES: &'static [&'static str] = &[$($text,)+];
+
             /// The name, such as `sourceRepository`.
             pub fn name(self) -> &'static str {
                 match self {

@@ -5,10 +5,12 @@
 //! both are limited before anything is evaluated, and the evaluation itself counts its work and stops at a limit.
 //!
 //! * `names` — which variables and functions an expression may use
+//! * `declared` — which fields the values of variables have
 //! * `meter` — how the work of an evaluation is counted
 //! * `pattern`, `time` — regular expressions, and times and lengths of time
 //! * `value` — variables and JSON → values of CEL, and results → JSON
 
+mod declared;
 mod meter;
 mod names;
 mod pattern;
@@ -29,6 +31,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub use declared::Declared;
 pub use meter::Work;
 use meter::metered;
 #[cfg(test)]
@@ -148,11 +151,14 @@ pub enum NotEvaluated {
 }
 
 impl Expression {
-    /// Compiles an expression that may use these variables.
+    /// Compiles an expression that may use these variables, and of each of them what is declared.
     ///
     /// # Errors
     /// All mistakes that are found, each with its place in the expression.
-    pub fn compile(source: &str, variables: &[&str]) -> Result<Expression, Vec<ExpressionFault>> {
+    pub fn compile(
+        source: &str,
+        variables: &[(&str, Declared)],
+    ) -> Result<Expression, Vec<ExpressionFault>> {
         #[cfg(test)]
         COMPILED.set(COMPILED.get() + 1);
         let whole = |message: String| {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
 
+use super::declared::{Declared, Known, missing_field, of_loop};
 use super::pattern::MATCHES;
 use crate::documents::nearest;
 
@@ -190,9 +191,9 @@ fn collect<'e>(part: &'e IdedExpr, bound: &mut Vec<&'e str>, used: &mut BTreeSet
     }
 }
 
-/// The names in an expression that are not known, each with the part that holds it and a message.
-pub(super) fn unknown(expression: &IdedExpr, variables: &[&str]) -> Vec<(u64, String)> {
-    let mut known: Vec<&str> = variables.to_vec();
+/// The names and fields in an expression that are not known, each with the part that holds it and a message.
+pub(super) fn unknown(expression: &IdedExpr, variables: &[(&str, Declared)]) -> Vec<(u64, String)> {
+    let mut known: Known<'_> = variables.to_vec();
     let mut faults = Vec::new();
     find(expression, &mut known, variables.len(), &mut faults);
     faults
@@ -201,14 +202,18 @@ pub(super) fn unknown(expression: &IdedExpr, variables: &[&str]) -> Vec<(u64, St
 /// `known` holds the declared variables, and after them those of the loops around the part.
 fn find<'e>(
     part: &'e IdedExpr,
-    known: &mut Vec<&'e str>,
+    known: &mut Known<'e>,
     declared: usize,
     faults: &mut Vec<(u64, String)>,
 ) {
+    if let Some(why) = missing_field(part, known) {
+        faults.push((part.id, why));
+    }
     match &part.expr {
         Expr::Ident(name) => {
+            let is_known = known.iter().any(|(own, _)| own == name);
             // Names with `@` cannot be written; macros make them.
-            if !name.starts_with('@') && !TYPES.contains(&&**name) && !known.contains(&&**name) {
+            if !name.starts_with('@') && !TYPES.contains(&&**name) && !is_known {
                 faults.push((part.id, unknown_variable(name, known, declared)));
             }
         }
@@ -229,7 +234,8 @@ fn find<'e>(
         Expr::Comprehension(over) => {
             find(&over.iter_range, known, declared, faults);
             find(&over.accu_init, known, declared, faults);
-            known.push(&over.iter_var);
+            let item = of_loop(over, known);
+            known.push((&over.iter_var, item));
             for inner in [&over.loop_cond, &over.loop_step, &over.result] {
                 find(inner, known, declared, faults);
             }
@@ -243,7 +249,8 @@ fn find<'e>(
     }
 }
 
-fn unknown_variable(name: &str, known: &[&str], declared: usize) -> String {
+fn unknown_variable(name: &str, known: &Known<'_>, declared: usize) -> String {
+    let known: Vec<_> = known.iter().map(|(own, _)| *own).collect();
     let meant = nearest(name, known.iter().copied());
     let meant = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
     let listed = known.get(..declared).unwrap_or_default().join("`, `");

@@ -7,7 +7,11 @@ use serde_json::json;
 
 use super::*;
 
-const VARIABLES: &[&str] = &["status", "body", "id"];
+const VARIABLES: &[(&str, Declared)] = &[
+    ("status", Declared::Plain),
+    ("body", Declared::Anything),
+    ("id", Declared::Plain),
+];
 
 fn compiled(source: &str) -> Expression {
     Expression::compile(source, VARIABLES).unwrap_or_else(|faults| panic!("{faults:?}: {source}"))
@@ -96,7 +100,7 @@ fn expressions_mean_what_cel_says() {
 fn times_and_lengths_of_time_are_compared_added_and_subtracted() {
     let now: Timestamp = "2026-11-28T14:31:00Z".parse().unwrap();
     let holds = |source: &str| {
-        let expression = Expression::compile(source, &["now"]).unwrap();
+        let expression = Expression::compile(source, &[("now", Declared::Plain)]).unwrap();
         expression.evaluate(&[("now", Variable::Time(now))])
     };
     for source in [
@@ -284,6 +288,68 @@ fn an_evaluation_that_fails_says_why() {
             false => expected,
         };
         assert_eq!(failed(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
+    const DECLARED: &[(&str, Declared)] = &[
+        (
+            "object",
+            Declared::Map(&[("name", Declared::Plain), ("labels", Declared::Labels)]),
+        ),
+        (
+            "images",
+            Declared::List(&Declared::Record(&["tag", "digest"])),
+        ),
+        ("body", Declared::Anything),
+    ];
+    let compile = |source: &str| Expression::compile(source, DECLARED);
+    for (source, field) in [
+        ("!has(object.lables)", "lables"),
+        ("!has(object.lables) || object.lables.x == 1", "lables"),
+        ("object['lables'].x == 'y'", "lables"),
+        ("!('lables' in object)", "lables"),
+        ("!has(object.labels.team.name)", "name"),
+        ("!has(object.name.first)", "first"),
+        ("images.all(i, !has(i.tagg))", "tagg"),
+        ("images[0].tagg == 'x'", "tagg"),
+        ("images.map(i, i.tagg) == []", "tagg"),
+        (
+            "images.filter(i, has(i.tag)).all(i, !has(i.digset))",
+            "digset",
+        ),
+        (
+            "object.labels.all(l, images.all(l, !has(l.digset)))",
+            "digset",
+        ),
+        ("object.all(key, !has(key.name))", "name"),
+    ] {
+        let refused = compile(source).expect_err(source);
+        let message = format!("there is no field `{field}`");
+        let named = refused
+            .iter()
+            .filter(|fault| fault.message.starts_with(&message));
+        assert!(named.count() > 0, "{source}: {refused:?}");
+    }
+    assert_eq!(
+        compile("body.ok &&\n  has(images[0].tga)")
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [
+            "line 2, column 6: there is no field `tga`, did you mean `tag`?; known are `tag`, `digest`"
+        ]
+    );
+    for source in [
+        "has(object.labels.any) && object.labels['a/b'] == 'x'",
+        "'any' in object.labels && 'labels' in object",
+        "images.exists(i, has(i.tag) && i.digest != '')",
+        "has(body.any.thing) && body['other'].all(b, b.more)",
+        "body.all(object, has(object.any))",
+    ] {
+        assert!(compile(source).is_ok(), "{source}");
     }
 }
 

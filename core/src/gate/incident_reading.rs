@@ -8,10 +8,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::incident::{Incident, Severity};
-use crate::expression::{Expression, ExpressionFault};
+use crate::expression::{Declared, Expression, ExpressionFault};
 
 /// The variables of an expression over an answer.
-const VARIABLES: &[&str] = &["status", "body", "id"];
+const VARIABLES: &[(&str, Declared)] = &[
+    ("status", Declared::Plain),
+    ("body", Declared::Anything),
+    ("id", Declared::Plain),
+];
 /// The fields of an incident as an expression gives it.
 const FIELDS: &[&str] = &[
     "open",

@@ -126,6 +126,7 @@ impl SelfManaged {
         let mut memory = Memory::default();
         let keep = async {
             loop {
+                let was_held = lease.is_held();
                 let problem = self.look(&mut memory, &lease).await.err();
                 let is_incomplete = problem.is_some()
                     || memory.missing_since.is_some()
@@ -138,6 +139,8 @@ impl SelfManaged {
                 self.report(problem);
                 tokio::select! {
                     () = changed.notified() => {}
+                    // What is due is renewed at once.
+                    () = lease.held(), if !was_held => {}
                     () = sleep(wait) => {}
                 }
             }

@@ -17,8 +17,8 @@ use super::{
     Class, Effect, Entry, EvidenceUse, ImageCheck, ImageRule, Judgement, Needs, Rule, Scope, World,
 };
 use crate::attest::predicate::{Predicate, rule_of};
-use crate::attest::{Signer, VerifiedStatement};
-use crate::expression::{ExpressionFault, Variable, Work, read_json};
+use crate::attest::{Claim, Signer, VerifiedStatement};
+use crate::expression::{Declared, ExpressionFault, Variable, Work, read_json};
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
 use crate::gate::signer::{AcceptedSigner, Mismatch};
@@ -31,7 +31,7 @@ use crate::reason::{Reason, reasons};
 /// statement says that the test failed"; let the signer attest only what passed. It does not say where an image comes from, so it
 /// does not cover the image: use it beside `signature` or `provenance`.
 ///
-/// Names and patterns in the expression are checked when the policy is read. A field that is missing in a predicate makes the rule
+/// Names, patterns and the fields of all variables but `predicate` are checked when the policy is read. A field that is missing in a predicate makes the rule
 /// undecided, which denies; test it with `has(predicate.field)` first. Values of two types are not equal, so that
 /// `predicate.critical != 1` is true of the text `"1"`: write what is expected with `==`, or `type(predicate.critical) == int` too.
 /// A predicate with more than 100,000 values, and an expression that takes too much work, make it undecided too. The newest
@@ -79,30 +79,40 @@ pub enum AttestationVariable {
 }
 
 impl Variables for AttestationVariable {
-    const TABLE: &'static [(&'static str, Self, &'static str)] = &[
+    const TABLE: &'static [(&'static str, Self, Declared, &'static str)] = &[
         (
             "predicate",
             Self::Predicate,
+            Declared::Anything,
             "the predicate of the statement as JSON; `null` if it has none",
         ),
         (
             "subject",
             Self::Subject,
+            Declared::Record(&["repository", "digest"]),
             "the image: `subject.repository` and `subject.digest`, as texts",
         ),
         (
             "signer",
             Self::Signer,
+            Declared::Map(&[
+                ("key", Declared::Plain),
+                ("identity", Declared::Plain),
+                ("issuer", Declared::Plain),
+                ("claims", Declared::Record(Claim::NAMES)),
+            ]),
             "of a certificate `signer.identity`, `signer.issuer` and `signer.claims`, which has the claims by the names that `keyless.claims` uses; `signer.key` is the fingerprint of the key. A field that the signer does not have is missing",
         ),
         (
             "signedAt",
             Self::SignedAt,
+            Declared::Plain,
             "the earliest verified time of the signature, as a timestamp. A statement without a log entry or timestamp has none, and the rule is undecided if the expression uses it",
         ),
         (
             "now",
             Self::Now,
+            Declared::Plain,
             "the time of the review, as a timestamp: `now - signedAt < duration('24h')`",
         ),
     ];
@@ -332,7 +342,7 @@ impl Attestation {
         match expression.holds(work, value) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let why = "the expression is false".to_owned();
+                let why = format!("the expression is false: {}", expression.shown());
                 Err(refusal(Step::Condition, ATTESTATION_NOT_MET, why))
             }
             Err(why) => {

@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::expression::{Expression, ExpressionFault, Variable, Work};
+use crate::expression::{Declared, Expression, ExpressionFault, Variable, Work};
+
+/// The most characters of a condition that a denial shows.
+const MAXIMUM_SHOWN: usize = 300;
 
 /// The variables of a condition. One table: what an expression may use, its documentation and its values derive from it.
 pub trait Variables: Copy + 'static {
-    /// Each variable: its name in an expression, the variable, and what it holds.
-    const TABLE: &'static [(&'static str, Self, &'static str)];
+    /// Each variable: its name in an expression, the variable, what is declared of it, and what it holds.
+    const TABLE: &'static [(&'static str, Self, Declared, &'static str)];
 }
 
 /// A condition in CEL.
@@ -43,8 +46,9 @@ impl fmt::Display for NotDecided {
 
 impl<V: Variables> Condition<V> {
     fn compile(source: &str) -> Result<Expression, Vec<ExpressionFault>> {
-        let names: Vec<_> = V::TABLE.iter().map(|(name, ..)| *name).collect();
-        Expression::compile(source, &names)
+        let variables = V::TABLE.iter();
+        let variables = variables.map(|(name, _, declared, _)| (*name, *declared));
+        Expression::compile(source, &variables.collect::<Vec<_>>())
     }
 
     /// The mistakes in a condition.
@@ -60,7 +64,7 @@ impl<V: Variables> Condition<V> {
         value: impl Fn(V, &mut Work) -> Result<Variable<'v>, NotDecided>,
     ) -> Result<bool, NotDecided> {
         let used = V::TABLE.iter().filter(|(name, ..)| self.uses(name));
-        let variables = used.map(|(name, variable, _)| Ok((*name, value(*variable, work)?)));
+        let variables = used.map(|(name, variable, ..)| Ok((*name, value(*variable, work)?)));
         let variables: Vec<_> = variables.collect::<Result<_, _>>()?;
         match self.expression.evaluate_within(&variables, work) {
             Ok(Value::Bool(holds)) => Ok(holds),
@@ -84,6 +88,16 @@ impl<V: Variables> Condition<V> {
         self.expression.uses(variable)
     }
 
+    /// The condition on one line, cut where it is long.
+    pub(super) fn shown(&self) -> String {
+        let words: Vec<_> = self.expression.source().split_whitespace().collect();
+        let line = words.join(" ");
+        match line.char_indices().nth(MAXIMUM_SHOWN) {
+            Some((end, _)) => format!("`{}…`", line.get(..end).unwrap_or_default()),
+            None => format!("`{line}`"),
+        }
+    }
+
     /// How deep its loops are nested.
     pub(super) fn loops(&self) -> usize {
         self.expression.loops()
@@ -105,7 +119,7 @@ impl<V: Variables> Condition<V> {
 /// The variables as a part of the manual page, in Markdown.
 pub(super) fn manual_of<V: Variables>() -> String {
     let rows = V::TABLE.iter();
-    let rows = rows.map(|(name, _, means)| format!("| `{name}` | {means} |\n"));
+    let rows = rows.map(|(name, .., means)| format!("| `{name}` | {means} |\n"));
     format!(
         "\n\n**Variables of the expression**:\n\n| Variable | Holds |\n|---|---|\n{}",
         rows.collect::<String>().trim_end()

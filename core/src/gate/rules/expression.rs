@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::condition::{Condition, NotDecided, Variables, manual_of};
 use super::{Class, Entry, EvidenceUse, Judgement, Rule, Scope, WorkloadCheck, WorkloadRule};
-use crate::expression::{ExpressionFault, Variable, Work};
+use crate::expression::{Declared, ExpressionFault, Variable, Work};
 use crate::gate::evidence::Collected;
 use crate::gate::policy::Policy;
 use crate::gate::promotion::{ImageUse, Operation, Pin, Promotion, Role};
@@ -17,7 +17,7 @@ use crate::reason::{Reason, reasons};
 
 /// **What it requires**: an expression in CEL is true of the change: of its workload, namespace, requester, images and kind.
 ///
-/// Names and patterns in the expression are checked when the policy is read. What is not known (a pre-check without `--as` does not
+/// Names, fields and patterns in the expression are checked when the policy is read. What is not known (a pre-check without `--as` does not
 /// know the requester) makes the rule undecided only if the expression uses it. An expression that fails (a label that is missing,
 /// a text in a sum or a comparison such as `<` with a number) makes it undecided, which denies; test with `in` or `has(…)` first.
 /// `==` does not fail: values of two types are not equal, so `labels['tier'] != 1` is true of the text `1`; write what is expected
@@ -65,43 +65,72 @@ pub enum PromotionVariable {
 const ENVIRONMENT: &str = "environment";
 
 impl Variables for PromotionVariable {
-    const TABLE: &'static [(&'static str, Self, &'static str)] = &[
+    const TABLE: &'static [(&'static str, Self, Declared, &'static str)] = &[
         (
             "workload",
             Self::Workload,
+            Declared::Map(&[
+                ("group", Declared::Plain),
+                ("kind", Declared::Plain),
+                ("name", Declared::Plain),
+                ("namespace", Declared::Plain),
+                ("labels", Declared::Labels),
+                ("annotations", Declared::Labels),
+            ]),
             "the object: the texts `workload.group`, `workload.kind`, `workload.name` (of an object that the API server names: its `generateName` and `*`) and `workload.namespace` (empty for a cluster-scoped object), and the maps `workload.labels` and `workload.annotations`",
         ),
         (
             "namespaceLabels",
             Self::NamespaceLabels,
+            Declared::Labels,
             "the labels of the namespace, a map; empty for a cluster-scoped object",
         ),
         (
             "requester",
             Self::Requester,
+            Declared::Map(&[
+                ("username", Declared::Plain),
+                ("groups", Declared::List(&Declared::Plain)),
+            ]),
             "the authenticated user: `requester.username`, a text, and `requester.groups`, a list of texts",
         ),
         (
             "images",
             Self::Images,
+            Declared::List(&Declared::Record(&[
+                "field",
+                "role",
+                "image",
+                "repository",
+                "tag",
+                "digest",
+            ])),
             "a list with one map for each image: the texts `field` (its path in the object), `role` (`container`, `initContainer`, `ephemeralContainer` or `imageVolume`), `image` (as written), `repository`, and, where they are known, `tag` and `digest`",
         ),
         (
             "change",
             Self::Change,
+            Declared::Record(&["kind", "operation"]),
             "`change.kind` (`deploy` or `activation`), and `change.operation` (`create` or `update`)",
         ),
         (
             ENVIRONMENT,
             Self::Environment,
+            Declared::Plain,
             "the `environment` of the policy, a text",
         ),
         (
             "cluster",
             Self::Cluster,
+            Declared::Plain,
             "the name of the cluster in the configuration, a text",
         ),
-        ("now", Self::Now, "the time of the review, as a timestamp"),
+        (
+            "now",
+            Self::Now,
+            Declared::Plain,
+            "the time of the review, as a timestamp",
+        ),
     ];
 }
 
@@ -128,7 +157,7 @@ impl ExpressionRule {
             PromotionVariable::Now,
         ];
         let mut used = PromotionVariable::TABLE.iter();
-        used.any(|(name, variable, _)| ONLY_THEN.contains(variable) && self.rule.uses(name))
+        used.any(|(name, variable, ..)| ONLY_THEN.contains(variable) && self.rule.uses(name))
     }
 }
 
@@ -193,8 +222,9 @@ impl WorkloadRule for ExpressionRule {
             Ok(true) => Judgement::pass(EXPRESSION_TRUE, "the expression is true".to_owned()),
             Ok(false) => {
                 let message = self.message.as_deref().map(str::trim);
-                let message = message.unwrap_or("the policy's expression is false");
-                Judgement::fail(EXPRESSION_FALSE, message.to_owned())
+                let shown = || format!("the policy's expression is false: {}", self.rule.shown());
+                let message = message.map_or_else(shown, str::to_owned);
+                Judgement::fail(EXPRESSION_FALSE, message)
             }
             Err(why) => {
                 let reason = match why {
