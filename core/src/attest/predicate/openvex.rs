@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::fields::{self, Instant, IsGiven, Known, List, Text, known_fields};
-use super::purl::PackageUrl;
+use super::purl::{PackageUrl, is_package_url};
 use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason};
 use crate::gate::Digest;
 
@@ -270,8 +270,13 @@ known_fields! {
 
 impl WrittenProduct {
     fn read(self) -> Result<VexProduct, &'static str> {
-        let names = [&self.id.0, &self.identifiers.0.purl.0];
-        let purls = names.into_iter().filter_map(|text| PackageUrl::parse(text));
+        let names = [&self.id.0, &self.identifiers.0.purl.0].into_iter();
+        let purls: Option<Vec<_>> = names
+            .filter(|text| is_package_url(text))
+            .map(|text| PackageUrl::parse(text))
+            .collect();
+        let is_known = purls.is_some();
+        let purls = purls.into_iter().flatten();
         let mut digests = Vec::new();
         for purl in purls.filter(|purl| purl.kind() == "oci") {
             // A product without a digest can be any image of that name.
@@ -283,10 +288,15 @@ impl WrittenProduct {
             let digest = format!("sha256:{hash}").parse();
             digests.push(digest.map_err(|_| "`hashes.sha-256` is not a SHA-256 hash")?);
         }
+        // A package URL that cannot be read could name another digest.
+        if !is_known {
+            digests.clear();
+        }
         let components = self.subcomponents.into_iter();
         let components = components.map(|Known(it)| {
-            let purl = PackageUrl::parse(&it.identifiers.0.purl.0);
-            purl.or_else(|| PackageUrl::parse(&it.id.0))
+            let purl = &it.identifiers.0.purl.0;
+            let text = if is_package_url(purl) { purl } else { &it.id.0 };
+            PackageUrl::parse(text)
         });
         Ok(VexProduct {
             digests: digests.into(),
@@ -372,6 +382,27 @@ mod tests {
             .map(Option::is_some)
             .collect();
         assert_eq!(known, [true, true, false]);
+    }
+
+    #[test]
+    fn a_package_url_that_cannot_be_read_makes_nothing_harmless() {
+        let hex = "1".repeat(64);
+        for product in [
+            json!({"@id": "pkg:oci/app%@sha256:1", "hashes": {"sha-256": hex}}),
+            json!({"@id": format!("pkg:oci/app@sha256:{hex}"), "identifiers": {"purl": "pkg:o%63i/app"}}),
+            json!({"@id": format!("\tpkg:oci/app@sha256:{}", "2".repeat(64)), "hashes": {"sha-256": hex}}),
+        ] {
+            let read = statement(
+                &json!({"vulnerability": {"name": "CVE-1"}, "products": [product], "status": "fixed"}),
+            );
+            assert!(read.products[0].digests.is_empty(), "{read:?}");
+        }
+        let components = json!([{"@id": "pkg:npm/a@1", "identifiers": {"purl": "pkg:npm/b%0a"}}]);
+        let read = statement(&json!({
+            "vulnerability": {"name": "CVE-1"}, "status": "fixed",
+            "products": [{"@id": "x", "subcomponents": components}],
+        }));
+        assert_eq!(&*read.products[0].components, [None]);
     }
 
     #[test]

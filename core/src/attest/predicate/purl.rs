@@ -6,10 +6,51 @@ use std::collections::BTreeMap;
 /// What begins a package URL, in letters of any case.
 const SCHEME: &str = "pkg:";
 
-/// Whether a text is meant to be a package URL.
+/// Whether a text is meant to be a package URL, also where it begins with characters that cannot be seen.
 pub fn is_package_url(text: &str) -> bool {
-    let scheme = text.trim_start().get(..SCHEME.len());
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+    after_scheme(text).is_some()
+}
+
+fn after_scheme(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches(|it: char| it.is_whitespace() || is_unseen(it));
+    let scheme = text.get(..SCHEME.len())?;
+    let rest = text.get(SCHEME.len()..)?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
+}
+
+/// Whether a character is a control character, an invisible one, or the one that stands for a character that could not be read.
+pub fn is_unseen(character: char) -> bool {
+    let is_invisible = matches!(
+        character,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}'
+    );
+    is_invisible || character.is_control()
+}
+
+/// Whether a text is the type of a package URL. It is never written with `%`.
+pub fn is_type(kind: &str) -> bool {
+    let mut others = kind.chars();
+    let first = others.next();
+    first.is_some_and(|it| it.is_ascii_alphabetic())
+        && others.all(|it| it.is_ascii_alphanumeric() || matches!(it, '.' | '+' | '-'))
+}
+
+/// The package URL with the version that a document gives beside it, if it has no version itself.
+pub(super) fn with_version(url: Box<str>, version: &str) -> Box<str> {
+    let version = version.trim();
+    if matches!(version, "" | "NOASSERTION") || version.contains(is_unseen) {
+        return url;
+    }
+    let separator = match Parts::of(&url).map(|parts| parts.version) {
+        Some(None) => "@",
+        Some(Some("")) => "",
+        Some(Some(_)) | None => return url,
+    };
+    let (package, rest) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    let package = package.trim_end();
+    let version = version.replace('%', "%25");
+    let version = version.replace('?', "%3F").replace('#', "%23");
+    format!("{package}{separator}{version}{rest}").into()
 }
 
 /// Whether a text is the package URL of something else than an image.
@@ -50,13 +91,13 @@ struct Parts<'t> {
 
 impl<'t> Parts<'t> {
     fn of(text: &'t str) -> Option<Parts<'t>> {
-        let text = text.trim();
-        let rest = text.get(SCHEME.len()..).filter(|_| is_package_url(text))?;
+        let rest = after_scheme(text)?.trim_end();
         let (rest, subpath) = rest.split_once('#').unwrap_or((rest, ""));
         let (rest, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
         let (kind, rest) = rest.trim_start_matches('/').split_once('/')?;
         let (name, version) = name_and_version(rest.trim_start_matches('/'));
-        Some(Parts {
+        let is_readable = is_type(kind) && !text.contains(is_unseen);
+        is_readable.then_some(Parts {
             kind,
             name,
             version,
@@ -73,14 +114,16 @@ impl<'t> Parts<'t> {
             _ => "",
         };
         let parts = self.name.split('/').chain(more.split('/'));
-        let parts = parts.filter(|part| !part.is_empty()).map(decoded);
+        let parts = parts.filter(|part| !part.is_empty());
+        // Another reader could leave out white space or an encoded `/` at an end, and read another package.
+        let is_usual = |part: &str| !part.is_empty() && part.trim() == part;
+        let parts = parts.map(|part| decoded(part).filter(|it| it.split('/').all(is_usual)));
         let path = parts.collect::<Option<Vec<_>>>()?.join("/");
         let version = match self.version {
-            Some(version) => Some(decoded(version)?).filter(|it| !it.is_empty()),
-            None => None,
+            Some("") | None => None,
+            Some(version) => Some(decoded(version).filter(|it| is_usual(it))?),
         };
-        let is_whole = !kind.is_empty() && !path.is_empty();
-        is_whole.then(|| PackageName {
+        (!path.is_empty()).then(|| PackageName {
             name: format!("{kind}/{}", usual_name(&kind, &path)),
             version: version.map(|it| usual_version(&kind, &it).to_owned()),
         })
@@ -175,7 +218,7 @@ impl PackageUrl {
     }
 }
 
-/// Decodes `%XX`. `None` where a `%` is not followed by two digits, or the result is not UTF-8.
+/// Decodes `%XX`. `None` where a `%` is not followed by two digits, or the result is not UTF-8 or cannot be seen.
 fn decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -190,7 +233,8 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
         let digits = [bytes.next()?, bytes.next()?];
         decoded.extend(hex::decode(digits).ok()?);
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    let decoded = String::from_utf8(decoded).ok()?;
+    (!decoded.contains(is_unseen)).then_some(Cow::Owned(decoded))
 }
 
 #[cfg(test)]
@@ -278,6 +322,61 @@ mod tests {
         ] {
             assert_eq!(PackageUrl::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_package_url_in_an_odd_spelling_is_meant_to_be_one_and_cannot_be_read() {
+        for text in [
+            "\u{fffd}pkg:npm/a@1",
+            "\tpkg:npm/a@1",
+            "\u{feff}pkg:npm/a@1",
+            "pkg:npm/a@1\u{fffd}",
+            "pkg:npm/a\u{200b}@1",
+            "pkg:npm/a%0a@1",
+            "pkg:npm/a%EF%BF%BD@1",
+            "pkg:npm/a@1%00",
+            "pkg:np%6d/a@1",
+            "pkg:1npm/a@1",
+            "pkg: npm/a@1",
+            "pkg:npm /a@1",
+            "pkg:npm/ a@1",
+            "pkg:npm/a @1",
+            "pkg:npm/a%20@1",
+            "pkg:npm/a@ 1",
+            "pkg:npm/a%2F@1",
+            "pkg:npm/%2Fa@1",
+        ] {
+            assert!(is_package_url(text), "{text:?}");
+            assert_eq!(PackageName::of(text), None, "{text:?}");
+            assert_eq!(PackageUrl::parse(text), None, "{text:?}");
+        }
+        assert!(!is_package_url("\u{fffd}npm/a@1"));
+        assert!(PackageName::of("pkg:npm/a b@1 2").is_some());
+        assert!(PackageName::of("pkg:a1.b+c-d/e").is_some());
+    }
+
+    #[test]
+    fn the_version_beside_a_package_url_counts_where_the_url_has_none() {
+        for (url, version, with) in [
+            ("pkg:npm/a", "1", "pkg:npm/a@1"),
+            ("pkg:npm/a ", " 1 ", "pkg:npm/a@1"),
+            ("pkg:npm/a@", "1", "pkg:npm/a@1"),
+            ("pkg:npm/a@?b=c#d", "1", "pkg:npm/a@1?b=c#d"),
+            ("pkg:npm/a#d", "1", "pkg:npm/a@1#d"),
+            ("pkg:npm/a?b=c@d", "1", "pkg:npm/a@1?b=c@d"),
+            ("pkg:npm/@a/b", "1", "pkg:npm/@a/b@1"),
+            ("pkg:npm/a", "1%2#3?", "pkg:npm/a@1%252%233%3F"),
+            ("pkg:npm/a@2", "1", "pkg:npm/a@2"),
+            ("pkg:npm/a", "", "pkg:npm/a"),
+            ("pkg:npm/a", "NOASSERTION", "pkg:npm/a"),
+            ("pkg:npm/a", "1\u{fffd}", "pkg:npm/a"),
+            ("pkg:np%6d/a", "1", "pkg:np%6d/a"),
+        ] {
+            assert_eq!(&*with_version(url.into(), version), with);
+        }
+        let package = PackageName::of("pkg:npm/a@1%252%233%3F");
+        let version = package.and_then(|it| it.version);
+        assert_eq!(version.as_deref(), Some("1%2#3?"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use super::fields::{
     self, Gather, Gathered, Known, List, ReadFields, Text, known_fields, too_many,
 };
-use super::purl::{is_package_url, is_url_of_software};
+use super::purl::{is_package_url, is_url_of_software, with_version};
 use crate::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason, bounded,
 };
@@ -78,7 +78,8 @@ pub struct SoftwareBill {
     pub format: SbomFormat,
     /// The version of the format, such as `2.3`.
     pub version: Box<str>,
-    /// The package URL of each package, or its name and version; and the package URL of what the document is about, if it has one.
+    /// The package URL of each package, with the version that is written beside it if it has none, or the name and version; and the
+    /// package URL of what the document is about, if it has one.
     pub packages: Box<[Box<str>]>,
     /// Whether it lists no package, besides what it is about: the component of CycloneDX's `metadata`, or the only package of an SPDX
     /// document, if the document describes it and the package has no package URL of something else than an image.
@@ -104,6 +105,15 @@ impl SoftwareBill {
             let why = format!("the predicate cannot be read: {why}");
             UnacceptedReason::new(MALFORMED_PREDICATE, why)
         };
+        // Another reader could read another one of them.
+        let formats = [
+            !written.bom_format.0.is_empty(),
+            !written.spdx_version.0.is_empty(),
+            written.graph.0.version.is_some(),
+        ];
+        if formats.into_iter().filter(|is_given| *is_given).count() > 1 {
+            return Err(refused("it is a document of two formats at once"));
+        }
         let is_cyclone_dx = &*written.bom_format.0 == "CycloneDX";
         let (format, version, listed) = if is_cyclone_dx {
             let listed = written.components.0.besides(&Described::default());
@@ -153,7 +163,8 @@ impl SoftwareBill {
         } = listed;
         let is_empty = is_empty && main.components.0.names.is_empty();
         packages.extend(main.components.0.names);
-        packages.extend(Some(main.purl.0).filter(|it| !it.is_empty()));
+        let purl = Some(main.purl.0).filter(|it| !it.is_empty());
+        packages.extend(purl.map(|it| with_version(it, &main.version.0)));
         bounded("packages", packages.len(), MAXIMUM_PACKAGES)?;
         Ok(SoftwareBill {
             format,
@@ -271,7 +282,7 @@ impl<'de, T: ReadFields<'de> + AddPackages> Gather<'de> for Packages<T> {
 /// The package URL, or the name with its version; nothing for a package without a name.
 fn named(purl: Text<PURL>, name: &Text<NAME>, version: &Text<NAME>) -> Option<Box<str>> {
     match (purl.0.is_empty(), name.0.is_empty(), version.0.is_empty()) {
-        (false, _, _) => Some(purl.0),
+        (false, _, _) => Some(with_version(purl.0, &version.0)),
         (true, true, _) => None,
         (true, false, true) => Some(name.0.clone()),
         (true, false, false) => Some(format!("{}@{}", name.0, version.0).into()),
@@ -319,11 +330,12 @@ known_fields! {
 
 impl AddPackages for SpdxPackage {
     fn add_to(self, packages: &mut Vec<Box<str>>) -> Box<str> {
-        let references = self.references.into_iter().map(|Known(it)| it);
-        let purls = references.filter(|it| it.kind.0.ends_with("purl"));
+        let references = self.references.into_iter();
+        let locators = references.map(|Known(it)| it.locator.0);
         let before = packages.len();
-        // A package may have several package URLs, and each of them counts.
-        packages.extend(purls.map(|it| it.locator.0).filter(|it| is_package_url(it)));
+        // A package may have several package URLs, and each of them counts, whatever the type of the reference is called.
+        let purls = locators.filter(|it| is_package_url(it));
+        packages.extend(purls.map(|it| with_version(it, &self.version.0)));
         if packages.len() == before {
             packages.extend(named(Text::default(), &self.name, &self.version));
         }
@@ -333,7 +345,6 @@ impl AddPackages for SpdxPackage {
 
 known_fields! {
     struct SpdxReference {
-        "referenceType" => kind: Text<NAME>,
         "referenceLocator" => locator: Text<PURL>,
     }
 }
@@ -482,10 +493,11 @@ impl AddPackages for Element {
         let identifiers = self.identifiers.into_iter();
         let identifiers = identifiers.map(|Known(it)| it.identifier.0);
         let before = packages.len();
-        packages.extend(identifiers.filter(|it| is_package_url(it)));
+        let purls = identifiers.filter(|it| is_package_url(it));
+        packages.extend(purls.map(|it| with_version(it, &self.version.0)));
         let has_purl = !self.purl.0.is_empty() || packages.len() > before;
         if !self.purl.0.is_empty() {
-            packages.push(self.purl.0);
+            packages.push(with_version(self.purl.0, &self.version.0));
         }
         if !has_purl && &*self.kind.0 == "software_Package" {
             packages.extend(named(Text::default(), &self.name, &self.version));
@@ -585,20 +597,73 @@ mod tests {
         let mut document = spdx("SPDX-2.3");
         document["packages"] = json!([
             {"name": "a", "externalRefs": [reference("purl", "pkg:npm/a@1"), reference("http://spdx.org/rdf/references/purl", "pkg:npm/b@1")]},
-            {"name": "c", "externalRefs": [reference("purl", "c@1"), reference("cpe23Type", "pkg:npm/d@1")]},
+            {"name": "c", "externalRefs": [reference("purl", "c@1"), reference("cpe23Type", "cpe:2.3:a:c")]},
+            {"name": "d", "externalRefs": [reference("PURL", "pkg:npm/d@1"), reference("package-url", "PKG:npm/e@1"), reference("other", "\tpkg:npm/f@1")]},
         ]);
         let of = |document: &Value| {
             let bill = read(SPDX, document).unwrap();
             let packages: Vec<_> = bill.packages.iter().map(ToString::to_string).collect();
             packages.join(" ")
         };
-        assert_eq!(of(&document), "pkg:npm/a@1 pkg:npm/b@1 c");
+        assert_eq!(
+            of(&document),
+            "pkg:npm/a@1 pkg:npm/b@1 c pkg:npm/d@1 PKG:npm/e@1 \u{fffd}pkg:npm/f@1"
+        );
         let mut document = spdx_3("3.0.1");
         document["@graph"][1] = json!({
             "type": "software_Package", "name": "a", "software_packageUrl": "pkg:npm/a@1",
             "externalIdentifier": [{"identifier": "pkg:npm/b@1"}, {"identifier": "cpe:2.3:a:b"}],
         });
         assert_eq!(of(&document), "pkg:npm/b@1 pkg:npm/a@1 app@1");
+    }
+
+    #[test]
+    fn the_version_that_a_document_gives_beside_a_package_url_without_one_counts() {
+        let mut documents = [
+            (CYCLONE_DX, cyclone_dx("1.6")),
+            (SPDX, spdx("SPDX-2.3")),
+            (SPDX, spdx_3("3.0.1")),
+        ];
+        documents[0].1["components"] = json!([{"name": "a", "version": "1", "purl": "pkg:npm/a"}]);
+        documents[0].1["metadata"]["component"] =
+            json!({"name": "b", "version": "2", "purl": "pkg:npm/b"});
+        let reference = |url: &str| json!({"referenceType": "purl", "referenceLocator": url});
+        documents[1].1["packages"] = json!([
+            {"name": "a", "versionInfo": "1", "externalRefs": [reference("pkg:npm/a")]},
+            {"name": "b", "versionInfo": "1", "externalRefs": [reference("pkg:npm/b@2")]},
+        ]);
+        documents[2].1["@graph"] = json!([
+            {"type": "CreationInfo", "specVersion": "3.0.1"},
+            {"type": "software_Package", "name": "a", "software_packageVersion": "1", "software_packageUrl": "pkg:npm/a"},
+            {"type": "software_Package", "name": "b", "software_packageVersion": "2", "externalIdentifier": [{"identifier": "pkg:npm/b"}]},
+        ]);
+        for (kind, document) in documents {
+            let bill = read(kind, &document).unwrap();
+            let packages: Vec<_> = bill.packages.iter().map(|it| &**it).collect();
+            assert_eq!(packages, ["pkg:npm/a@1", "pkg:npm/b@2"], "{document}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_two_formats_is_refused_as_both() {
+        let both = |one: Value, other: Value| {
+            let mut both = one;
+            let other = other.as_object().unwrap().clone();
+            both.as_object_mut().unwrap().extend(other);
+            both
+        };
+        for document in [
+            both(cyclone_dx("1.6"), spdx("SPDX-2.3")),
+            both(cyclone_dx("1.6"), spdx("2.3")),
+            both(cyclone_dx("1.6"), spdx_3("3.0.1")),
+            both(spdx("SPDX-2.3"), spdx_3("3.0.1")),
+            both(spdx("SPDX-2.3"), json!({"bomFormat": "cyclonedx"})),
+        ] {
+            for kind in [CYCLONE_DX, SPDX] {
+                let why = read(kind, &document).unwrap_err();
+                assert!(why.contains("two formats"), "{why}");
+            }
+        }
     }
 
     #[test]
