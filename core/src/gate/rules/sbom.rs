@@ -15,8 +15,8 @@ use super::{
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
-    PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, name_and_version,
-    usual_name, usual_version,
+    PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, is_type, is_unseen,
+    name_and_version, usual_name, usual_version,
 };
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
@@ -33,8 +33,13 @@ use crate::reason::{Reason, reasons};
 /// `@VERSION` it matches every version. In a name, `*` stays within a part and `**` crosses parts; in a version, both match
 /// anything. `-`, `_` and `.` in names of PyPI are the same, and so are versions of Go with and without `v`. The subpath of a Go
 /// module is a part of its name: `pkg:golang/github.com/hashicorp/vault` is not the module `github.com/hashicorp/vault/api`. At
-/// most 100 patterns may have a `*` in the name. A package without a package URL is not matched. A package URL that cannot be
-/// read, of a type that a pattern names, makes the rule undecided.
+/// most 100 patterns may have a `*` in the name. A package without a package URL is not matched.
+///
+/// The version of a package is that of its package URL, or else the one that the document gives the package: `version`,
+/// `versionInfo` or `software_packageVersion`. The rule is undecided if a pattern with a version matches the name of a package
+/// without a version, and if a package URL cannot be read and is of a type that a pattern names. A package URL cannot be read if it
+/// has control or invisible characters, white space where a part of the name or the version begins or ends, or a type of other
+/// characters than letters, digits, `.`, `+` and `-`. With such a type, it could be of any type.
 ///
 /// An SBOM proves nothing about where an image comes from: require `signature` or `provenance` too. It does not say which packages
 /// are vulnerable: `vulnerabilities` does, also with a scan of the SBOM.
@@ -238,7 +243,7 @@ impl Sbom {
             );
         }
         if let Some((is_timed, why)) = unclear {
-            let hint = "correct the package URL and attest the SBOM again with the same signer and a verified time";
+            let hint = "correct the package URL, or add its version, and attest the SBOM again with the same signer and a verified time";
             return Err(Judgement::undecided(SBOM_UNREADABLE, why).hint(replacing(is_timed, hint)));
         }
         // 5. One of an accepted format that lists something.
@@ -262,7 +267,7 @@ impl Sbom {
         }
         let denied = DeniedPackages::of(&self.denied);
         let each = bills.read.iter();
-        let found: Vec<(&VerifiedStatement, FoundPackages<'_>)> = each
+        let found: Vec<(&VerifiedStatement, FoundPackages)> = each
             .map(|(bill, it)| (*it, denied.found_in(bill)))
             .collect();
         let names: BTreeSet<String> = found.iter().flat_map(|(_, it)| it.denied.clone()).collect();
@@ -273,14 +278,14 @@ impl Sbom {
             );
         }
         let unclear = found.iter().filter_map(|(old, it)| {
-            let url = it.unclear?;
+            let why = it.unclear.as_ref()?;
             // A later SBOM by the same signer takes the place of one whose packages are not all known.
             let mut others = found.iter();
             let is_replaced =
                 others.any(|(new, it)| it.unclear.is_none() && bills.times.is_later(new, old));
             let by = old.signer();
             (!is_replaced).then(|| {
-                let why = format!("SBOM by {by}: `{url:.200}` is not a package URL, so it is not known which package it is");
+                let why = format!("SBOM by {by}: {why}");
                 (bills.times.at(old).is_some(), why)
             })
         });
@@ -384,11 +389,11 @@ struct DeniedPackages<'p> {
 
 /// What an SBOM says about denied packages.
 #[derive(Default)]
-struct FoundPackages<'b> {
+struct FoundPackages {
     /// The denied packages, each with the pattern that denies it.
     denied: BTreeSet<String>,
-    /// A package URL that cannot be read, so that the package could be a denied one.
-    unclear: Option<&'b str>,
+    /// Why it is not known of a package whether it is a denied one.
+    unclear: Option<String>,
 }
 
 impl<'p> DeniedPackages<'p> {
@@ -407,21 +412,32 @@ impl<'p> DeniedPackages<'p> {
         denied
     }
 
-    fn found_in<'b>(&self, bill: &'b SoftwareBill) -> FoundPackages<'b> {
+    fn found_in(&self, bill: &SoftwareBill) -> FoundPackages {
         let mut found = FoundPackages::default();
         if self.by_name.is_empty() && self.others.is_empty() {
             return found;
         }
         for written in bill.packages.iter().filter(|it| is_package_url(it)) {
             let Some(package) = PackageName::of(written) else {
-                if self.are_of_type_of(written) {
-                    found.unclear = found.unclear.or(Some(written));
+                if found.unclear.is_none() && self.are_of_type_of(written) {
+                    let why = format!(
+                        "`{written:.200}` is not a package URL, so it is not known which package it is"
+                    );
+                    found.unclear = Some(why);
                 }
                 continue;
             };
-            if let Some(pattern) = self.pattern_of(&package) {
+            let Some(pattern) = self.pattern_of(&package) else {
+                continue;
+            };
+            if pattern.version.is_none() || package.version.is_some() {
                 let denied = format!("`{written}`, which `{pattern}` denies");
                 found.denied.insert(denied);
+            } else if found.unclear.is_none() {
+                let why = format!(
+                    "`{written:.200}` does not have a version, so it is not known whether `{pattern}` denies it"
+                );
+                found.unclear = Some(why);
             }
         }
         found
@@ -432,7 +448,7 @@ impl<'p> DeniedPackages<'p> {
         let (_, rest) = url.split_once(':').unwrap_or(("", url));
         let kind = rest.trim_start_matches('/').split_once('/');
         let is_same = |pattern: &&PackagePattern| match kind {
-            Some((kind, _)) if !pattern.kind.contains('*') => {
+            Some((kind, _)) if is_type(kind) && !pattern.kind.contains('*') => {
                 pattern.kind.eq_ignore_ascii_case(kind)
             }
             _ => true,
@@ -441,14 +457,16 @@ impl<'p> DeniedPackages<'p> {
         patterns.any(is_same)
     }
 
+    /// The pattern that denies a package, or that could deny one without a version. One without a version certainly denies it.
     fn pattern_of(&self, package: &PackageName) -> Option<&'p PackagePattern> {
         let name = package.name.to_lowercase();
         let version = package.version.as_ref().map(|it| it.to_lowercase());
         let named = self.by_name.get(&*name).into_iter().flatten();
         let others = self.others.iter();
         let others = others.filter(|pattern| pattern.name.matches(&name));
-        let mut of_name = named.chain(others).copied();
-        of_name.find(|pattern| pattern.is_of_version(version.as_deref()))
+        let of_name = named.chain(others).copied();
+        let of_version = of_name.filter(|pattern| pattern.may_be_of_version(version.as_deref()));
+        of_version.min_by_key(|pattern| pattern.version.is_some())
     }
 }
 
@@ -464,11 +482,9 @@ pub struct PackagePattern {
 }
 
 impl PackagePattern {
-    fn is_of_version(&self, version: Option<&str>) -> bool {
-        let Some(pattern) = &self.version else {
-            return true;
-        };
-        version.is_some_and(|version| pattern.matches(&in_one_segment(version)))
+    fn may_be_of_version(&self, version: Option<&str>) -> bool {
+        let both = self.version.as_ref().zip(version);
+        both.is_none_or(|(pattern, version)| pattern.matches(&in_one_segment(version)))
     }
 }
 
@@ -486,16 +502,28 @@ impl std::str::FromStr for PackagePattern {
                 "`{written:.80}` is not a pattern of package URLs; write `pkg:TYPE/NAME` or `pkg:TYPE/NAME@VERSION`"
             ));
         };
+        if written.contains(|it: char| it.is_whitespace() || is_unseen(it)) {
+            return Err(format!(
+                "`{written:.80}` has white space or a character that cannot be seen; remove it, or write `*` where it is a part of the name or the version"
+            ));
+        }
         let rest = rest.to_lowercase();
-        let parts = rest.split_once('/');
+        let parts = rest.trim_start_matches('/').split_once('/');
         let Some((kind, rest)) = parts.filter(|_| !rest.contains(['?', '#', '%'])) else {
             return Err(format!(
                 "`{written:.80}` is not a pattern of package URLs: write it decoded, without qualifiers, as `pkg:TYPE/NAME`"
             ));
         };
+        if !is_type(&kind.replace('*', "a")) {
+            return Err(format!(
+                "`{written:.80}` does not begin with a type of package URLs, such as `npm`; write `pkg:TYPE/NAME`, with letters, digits, `.`, `+` and `-` in the type"
+            ));
+        }
         let glob = |text: &str| Glob::parse(text).map_err(|why| why.to_string());
         glob(written)?;
-        let (name, version) = name_and_version(rest);
+        let (name, version) = name_and_version(rest.trim_start_matches('/'));
+        let parts = name.split('/').filter(|part| !part.is_empty());
+        let name = &parts.collect::<Vec<_>>().join("/");
         if name.is_empty() || version == Some("") {
             return Err(format!(
                 "`{written:.80}` has an empty name or version, which no package has"
@@ -555,7 +583,6 @@ mod tests {
                 "pkg:npm/event-stream@3.3.7",
                 false,
             ),
-            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream", false),
             (
                 "pkg:npm/event-stream",
                 "pkg:npm/event-stream@3.3.6?a=b",
@@ -633,5 +660,81 @@ mod tests {
         ] {
             assert!(pattern.parse::<PackagePattern>().is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_with_more_slashes_is_the_same_pattern() {
+        let package = PackageName::of("pkg:npm/event-stream@3.3.6").unwrap();
+        for pattern in [
+            "pkg://npm/event-stream@3.3.6",
+            "pkg:/npm/event-stream",
+            "pkg:npm//event-stream",
+            "pkg:npm/event-stream/",
+            "pkg:npm/event-stream/@3.3.6",
+            "pkg://*//event-*",
+        ] {
+            let patterns: [PackagePattern; 1] = [pattern.parse().unwrap()];
+            let denied = DeniedPackages::of(&patterns);
+            assert!(denied.pattern_of(&package).is_some(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_no_package_url_can_match_is_refused() {
+        for (pattern, remedy) in [
+            ("pkg: npm/event-stream", "remove it"),
+            ("pkg:npm/event-stream @3.3.6", "remove it"),
+            ("pkg:npm/event-stream@ 3.3.6", "remove it"),
+            ("pkg:npm/event-stream ", "remove it"),
+            ("pkg:npm/event-stream\n", "remove it"),
+            ("pkg:npm/event-stream\u{feff}", "remove it"),
+            ("pkg:npm/event\u{a0}stream", "remove it"),
+            ("pkg:@npm/event-stream", "write `pkg:TYPE/NAME`"),
+            ("pkg:1npm/event-stream", "write `pkg:TYPE/NAME`"),
+            ("pkg:n_m/event-stream", "write `pkg:TYPE/NAME`"),
+            ("pkg://npm", "`pkg:TYPE/NAME`"),
+            ("pkg:///", "`pkg:TYPE/NAME`"),
+            ("pkg:npm//", "empty name"),
+        ] {
+            let why = pattern.parse::<PackagePattern>().unwrap_err();
+            assert!(why.contains(remedy), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_an_odd_package_url_could_be_is_unclear() {
+        for (pattern, package, is_denied, is_unclear) in [
+            ("pkg:npm/a@1", "pkg:npm/a@1", true, false),
+            ("pkg:npm/a@1", "pkg:npm/a", false, true),
+            ("pkg:npm/a@1", "pkg:npm/a@", false, true),
+            ("pkg:npm/*@1", "pkg:npm/a", false, true),
+            ("pkg:npm/a", "pkg:npm/a", true, false),
+            ("pkg:npm/a@1", "pkg:npm/b", false, false),
+            ("pkg:npm/a@1", "pkg:pypi/a", false, false),
+            ("pkg:npm/a", "\u{fffd}pkg:npm/b@1", false, true),
+            ("pkg:npm/a", "pkg:npm/b@1\u{fffd}", false, true),
+            ("pkg:npm/a", "pkg:pypi/b@1\u{fffd}", false, false),
+            ("pkg:npm/a", "pkg:p%79pi/b@1", false, true),
+        ] {
+            let patterns: [PackagePattern; 1] = [pattern.parse().unwrap()];
+            let bill = SoftwareBill {
+                format: SbomFormat::Spdx,
+                version: "2.3".into(),
+                packages: [package.into()].into(),
+                is_empty: false,
+            };
+            let found = DeniedPackages::of(&patterns).found_in(&bill);
+            let found = (!found.denied.is_empty(), found.unclear.is_some());
+            assert_eq!(found, (is_denied, is_unclear), "{pattern} {package:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_a_version_denies_a_package_without_one_beside_a_pattern_with_one() {
+        let patterns = ["pkg:npm/a@1", "pkg:npm/**"].map(|it| it.parse().unwrap());
+        let package = PackageName::of("pkg:npm/a").unwrap();
+        let denied = DeniedPackages::of(&patterns);
+        let found = denied.pattern_of(&package).unwrap();
+        assert_eq!(found.to_string(), "pkg:npm/**");
     }
 }
