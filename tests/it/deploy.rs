@@ -1,7 +1,7 @@
 //! What `deploy/`, `certs/` and `policies/` hold is what the gate understands.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -373,6 +373,100 @@ fn every_action_of_a_workflow_is_pinned_by_a_full_commit_id() {
         }
     }
     assert!(pins > 3, "{pins}");
+}
+
+fn release() -> Value {
+    let workflow = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();
+    serde_saphyr::from_str(&workflow).unwrap()
+}
+
+/// Runs a step of the job `build` as GitHub does, in a folder, with the programs of `bin` there before all others: whether it ended well, and
+/// what it said.
+fn ran_by_the_release(step: &str, folder: &Path, environment: (&str, &str)) -> (bool, String) {
+    let workflow = release();
+    let steps = workflow["jobs"]["build"]["steps"].as_array().unwrap();
+    let step = steps.iter().find(|it| it["name"] == step).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let ran = Command::new("bash")
+        .args(["--noprofile", "--norc", "-e", "-c"])
+        .arg(step["run"].as_str().unwrap())
+        .current_dir(folder)
+        .env("PATH", format!("{}/bin:{path}", folder.display()))
+        .env(environment.0, environment.1)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    (ran.status.success(), said)
+}
+
+#[test]
+fn a_tag_of_another_version_than_that_of_the_program_and_the_chart_is_not_released() {
+    let ran = |folder: &Path, tag: &str| {
+        let tag = ("GITHUB_REF_NAME", tag);
+        ran_by_the_release("Compare the tag with the versions", folder, tag)
+    };
+    let tag = concat!("v", env!("CARGO_PKG_VERSION"));
+    assert_eq!(ran(&root(), tag), (true, String::new()));
+    let (is_ok, said) = ran(&root(), "v99.0.0");
+    assert!(!is_ok && said.contains("the tag says 99.0.0"), "{said}");
+
+    let chart = "deploy/helm/promotion-gate/Chart.yaml";
+    for field in ["version: ", "appVersion: "] {
+        let folder = tempfile::TempDir::new().unwrap();
+        fs::create_dir_all(folder.path().join(chart).parent().unwrap()).unwrap();
+        fs::copy(root().join("Cargo.toml"), folder.path().join("Cargo.toml")).unwrap();
+        let text = fs::read_to_string(root().join(chart)).unwrap();
+        let version = format!("\n{field}{}", env!("CARGO_PKG_VERSION"));
+        let other = text.replace(&version, &format!("\n{field}99.0.0"));
+        assert_ne!(other, text);
+        fs::write(folder.path().join(chart), other).unwrap();
+        let (is_ok, said) = ran(folder.path(), tag);
+        assert!(!is_ok && said.contains("99.0.0"), "{field}: {said}");
+    }
+}
+
+#[test]
+fn a_program_that_needs_a_newer_c_library_than_the_pages_say_is_not_released() {
+    let workflow = release();
+    let minimum = workflow["env"]["GLIBC"].as_str().unwrap();
+    for page in ["docs/release.md", "docs/wait.md"] {
+        let page = fs::read_to_string(root().join(page)).unwrap();
+        assert!(
+            page.contains(&format!("glibc {minimum} or later")),
+            "{page}"
+        );
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    for (needed, is_released) in [
+        ("(GLIBC_2.4) (GLIBC_2.34) (GLIBC_2.9)", true),
+        ("(GLIBC_2.2.5)", true),
+        ("(GLIBC_2.34) (GLIBC_2.38)", false),
+        ("(GLIBC_2.100)", false),
+        ("(GLIBC_3.0)", false),
+        ("", false),
+    ] {
+        let objdump = bin.join("objdump");
+        fs::write(&objdump, format!("#!/bin/sh\necho '{needed}'\n")).unwrap();
+        fs::set_permissions(&objdump, fs::Permissions::from_mode(0o755)).unwrap();
+        let step = "Look for what an older C library does not have";
+        let (is_ok, said) = ran_by_the_release(step, folder.path(), ("GLIBC", minimum));
+        assert_eq!(is_ok, is_released, "{needed}: {said}");
+    }
+}
+
+#[test]
+fn a_release_is_built_in_an_image_by_digest_that_has_the_toolchain() {
+    let script = fs::read_to_string(root().join("deploy/release/build")).unwrap();
+    let image = script.lines().find_map(|line| line.strip_prefix("image="));
+    let (image, digest) = image.unwrap().split_once("@sha256:").unwrap();
+    assert_eq!(digest.len(), 64, "{digest}");
+    let toolchain = fs::read_to_string(root().join("rust-toolchain.toml")).unwrap();
+    let version = toolchain.split('"').nth(1).unwrap();
+    assert_eq!(image, format!("rust:{version}-bookworm"));
+    let page = fs::read_to_string(root().join("docs/release.md")).unwrap();
+    assert!(page.contains(&format!("`{image}`")), "{page}");
 }
 
 /// Runs the last step of the action with another program in the place of `promotion-gate`: its exit code, what it prints and the output.

@@ -1,8 +1,11 @@
 //! The workflow of releases and the action, by real actionlint.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Ran, command, run};
@@ -29,6 +32,57 @@ fn actionlint_finds_nothing_in_the_steps_with_the_action_that_the_pages_show() {
     let without_a_pin = workflow.replacen("sha256: ", "sha265: ", 1);
     assert_ne!(without_a_pin, workflow);
     repository.lint(&without_a_pin).refused();
+}
+
+#[test]
+fn an_sbom_without_the_crates_of_the_program_is_not_released() {
+    let workflow = fs::read_to_string(Path::new(ROOT).join(".github/workflows/release.yml"));
+    let workflow: Value = serde_saphyr::from_str(&workflow.unwrap()).unwrap();
+    let steps = workflow["jobs"]["publish"]["steps"].as_array().unwrap();
+    let position = |name: &str| steps.iter().position(|it| it["name"] == name).unwrap();
+    let made = position("Make the SBOM of each platform");
+    assert!(made < position("Push the image"));
+    let script = steps[made]["run"].as_str().unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("tar", "#!/bin/sh\n");
+    // The file that the last argument names.
+    write(
+        "syft",
+        "#!/bin/sh\nfor last; do :; done\ncp made \"${last#*=}\"\n",
+    );
+    let path = std::env::var("PATH").unwrap();
+    let package = |purl: String| json!({"externalRefs": [{"referenceLocator": purl}]});
+    let crates = |count: usize| (0..count).map(move |at| format!("pkg:cargo/c{at}@1.0.0"));
+    let twice = || (0..200).map(|_| "pkg:cargo/c@1.0.0".to_owned());
+    let generic = || (0..200).map(|at| format!("pkg:generic/c{at}@1.0.0"));
+    for (purls, is_released) in [
+        (crates(100).collect::<Vec<_>>(), true),
+        (crates(99).chain(generic()).collect(), false),
+        (twice().collect(), false),
+        (Vec::new(), false),
+    ] {
+        let mut packages: Vec<_> = purls.into_iter().map(package).collect();
+        // The package of the image has none.
+        packages.push(json!({"name": "promotion-gate"}));
+        write("made", &json!({"packages": packages}).to_string());
+        let ran = Command::new("bash")
+            .args(["--noprofile", "--norc", "-e", "-c", script])
+            .current_dir(folder.path())
+            .env("PATH", format!("{}:{path}", folder.path().display()))
+            .env("IMAGE", "ghcr.io/example/promotion-gate")
+            .env("GITHUB_REF_NAME", "v0.1.0")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.success(), is_released, "{said}");
+        assert_eq!(said.contains("crates"), !is_released, "{said}");
+    }
 }
 
 /// The steps of `docs/wait.md`, with the action of this repository.
