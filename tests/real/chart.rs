@@ -156,22 +156,36 @@ fn an_api_server_accepts_what_each_option_makes() {
     let install = ["install", NAMESPACE, &chart, "--dry-run=client"];
     let install = [&install[..], &["--kubeconfig", &kubeconfig]].concat();
     let by_hand = "webhook.create=false,certificates.mode=files";
-    let notes = |options: &str| {
-        let set = ["--set", IMAGE, "--set", options];
+    let notes = |namespace: &str, options: &str| {
+        let set = ["--set", IMAGE, "--set", options, "--namespace", namespace];
         let said = helm(home, &[&install[..], &set].concat()).ok();
         said.split("NOTES:").nth(1).unwrap().to_owned()
     };
-    let said = notes(by_hand);
+    let said = notes(NAMESPACE, by_hand);
     let first = "kubectl delete validatingwebhookconfiguration promotion-gate";
     assert!(said.contains(first), "{said}");
     assert!(!said.contains("`ca.crt`"), "{said}");
-    let said = notes("certificates.mode=files");
+    let said = notes(NAMESPACE, "certificates.mode=files");
     assert!(!said.contains(first), "{said}");
     assert!(
         said.contains("`kubectl create secret tls` makes no `ca.crt`"),
         "{said}"
     );
-    assert!(said.contains("deploy/resources.yaml"), "{said}");
+    // The packaged chart does not have the file.
+    let file = "/promotion-gate/blob/v0.1.0/deploy/resources.yaml";
+    assert!(said.contains(file), "{said}");
+    assert!(!said.contains("--service"), "{said}");
+
+    let denied = "requests are denied meanwhile";
+    let said = notes(NAMESPACE, "replicas=1");
+    assert!(said.contains(denied), "{said}");
+    let said = notes("security", "replicas=1,auditOnly=true");
+    assert!(!said.contains(denied), "{said}");
+    assert!(said.contains("requests are admitted meanwhile"), "{said}");
+    for command in ["doctor", "recover"] {
+        let told = format!("promotion-gate {command} --service security/promotion-gate");
+        assert!(said.contains(&told), "{said}");
+    }
 }
 
 fn accepts(plane: &ControlPlane, objects: &[Value]) {
@@ -434,10 +448,40 @@ fn the_gate_takes_the_arguments_and_the_configuration_of_the_chart() {
 }
 
 #[test]
-fn mistyped_and_impossible_values_are_refused() {
+fn on_the_network_of_nodes_the_old_replica_ends_before_the_new_one_starts() {
+    let folder = TempDir::new().unwrap();
+    let strategy = |options: &[&str]| {
+        let mut objects = rendered(folder.path(), options);
+        objects.retain(|object| object["kind"] == "Deployment");
+        objects.remove(0)["spec"]["strategy"]["rollingUpdate"].take()
+    };
+    assert_eq!(strategy(&[]), json!({"maxUnavailable": 0}));
+    let on_nodes = strategy(&["--set", "hostNetwork=true"]);
+    assert_eq!(on_nodes, json!({"maxSurge": 0, "maxUnavailable": 1}));
+    // Where the Pods have addresses of their own, the port of the kubelet is free.
+    rendered(folder.path(), &["--set", "ports.webhook=10250"]);
+}
+
+#[test]
+fn a_namespace_that_others_use_is_refused() {
     let folder = TempDir::new().unwrap();
     let chart = chart();
     let template = ["template", "gate", &chart, "--kube-version=1.30"];
+    let template = [&template[..], &["--set", IMAGE, "--namespace"]].concat();
+    for shared in ["kube-system", "kube-public", "kube-node-lease", "default"] {
+        let ran = helm(folder.path(), &[&template[..], &[shared]].concat());
+        let said = ran.refused();
+        assert!(said.contains("is not the gate's alone"), "{shared}: {said}");
+    }
+    helm(folder.path(), &[&template[..], &["security"]].concat()).ok();
+}
+
+#[test]
+fn mistyped_and_impossible_values_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let chart = chart();
+    let template = ["template", "gate", &chart, "--namespace", NAMESPACE];
+    let template = [&template[..], &["--kube-version=1.30"]].concat();
     for (value, said) in [
         ("imgae.repository=x", "imgae"),
         ("image.repositry=x", "repositry"),
@@ -450,8 +494,28 @@ fn mistyped_and_impossible_values_are_refused() {
             "set `listenAddress` and `ports` instead",
         ),
         (
-            "image.repository=x,extraArgs={--probe-address,0.0.0.0:9080}",
+            "image.repository=x,extraArgs={--probe-address=0.0.0.0:9080}",
             "set `listenAddress` and `ports` instead",
+        ),
+        ("extraArgs={serve}", "/extraArgs/0"),
+        ("extraArgs={--log-format,text}", "/extraArgs/1"),
+        ("image.repository=r.example/pg:v1", "/image/repository"),
+        ("image.repository=r.example/Pg", "/image/repository"),
+        ("image.tag=.bad", "/image/tag"),
+        ("listenAddress=999.1.1.1", "/listenAddress"),
+        ("listenAddress=10.0.0", "/listenAddress"),
+        ("listenAddress=[1]", "/listenAddress"),
+        (
+            "certificates.secretName=Bad_Name",
+            "/certificates/secretName",
+        ),
+        (
+            "image.repository=x,hostNetwork=true,ports.webhook=10250",
+            "10250 is taken by the kubelet",
+        ),
+        (
+            "image.repository=x,hostNetwork=true,ports.probes=10250",
+            "10250 is taken by the kubelet",
         ),
         ("configuration.kind=GateConfiguration", "/configuration"),
         ("networkPolicy.webhookFrom=null", "webhookFrom"),
