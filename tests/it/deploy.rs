@@ -503,6 +503,115 @@ fn the_action_splits_its_arguments_expands_nothing_and_ends_as_the_command_does(
 }
 
 #[test]
+fn the_action_refuses_a_runner_that_the_program_is_not_built_for_and_downloads_nothing() {
+    let text = fs::read_to_string(root().join("deploy/github-action/action.yml")).unwrap();
+    let action: Value = serde_saphyr::from_str(&text).unwrap();
+    let script = action["runs"]["steps"][0]["run"].as_str().unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    for name in ["curl", "sha256sum"] {
+        let program = folder.path().join(name);
+        // Says what it was asked for, and makes the file that `chmod` needs.
+        let text = "#!/bin/sh\necho \"$@\"\n: > \"$RUNNER_TEMP/promotion-gate/promotion-gate\"\n";
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    for (system, architecture, program) in [
+        ("Linux", "X64", Some("promotion-gate-linux-amd64")),
+        ("Linux", "ARM64", Some("promotion-gate-linux-arm64")),
+        ("Linux", "ARM", None),
+        ("macOS", "ARM64", None),
+        ("Windows", "X64", None),
+    ] {
+        let ran = Command::new("bash")
+            .args(["--noprofile", "--norc", "-e", "-o", "pipefail", "-c"])
+            .arg(script)
+            .env("PATH", format!("{}:{path}", folder.path().display()))
+            .env("RUNNER_TEMP", folder.path())
+            .env("RUNNER_OS", system)
+            .env("RUNNER_ARCH", architecture)
+            .env("SHA256", "12")
+            .env("VERSION", "v0.1.0")
+            .env("REPOSITORY", "example/promotion-gate")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ran.stdout).unwrap();
+        assert_eq!(ran.status.success(), program.is_some(), "{system}: {said}");
+        match program {
+            Some(program) => assert!(said.contains(program), "{said}"),
+            None => assert!(
+                said.starts_with("::error::") && !said.contains("https"),
+                "{said}"
+            ),
+        }
+    }
+}
+
+/// The component with its inputs, as GitLab reads it: inputs are put into the text, which is YAML only then.
+fn component(inputs: &[(&str, &str)]) -> Value {
+    let file = "deploy/gitlab-component/templates/promotion-gate.yml";
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let (header, job) = text.split_once("\n---\n").unwrap();
+    let header: Value = serde_saphyr::from_str(header).unwrap();
+    let mut job = job.to_owned();
+    for (name, input) in header["spec"]["inputs"].as_object().unwrap() {
+        let given = inputs.iter().find(|(given, _)| given == name);
+        let value = given.map(|(_, value)| *value);
+        let value = value.or_else(|| input["default"].as_str());
+        let value = value.unwrap_or_else(|| panic!("{name}"));
+        job = job.replace(&format!("$[[ inputs.{name} ]]"), value);
+    }
+    assert!(!job.contains("$[["), "{job}");
+    serde_saphyr::from_str(&job).unwrap()
+}
+
+#[test]
+fn the_component_runs_its_arguments_as_they_are_written() {
+    let image = "buildpack-deps:bookworm-curl";
+    let of_job = [("image", image), ("version", "v0.1.0"), ("sha256", "12")];
+    let script = |arguments: &str, architecture: &str| {
+        let more = [("arguments", arguments), ("architecture", architecture)];
+        let job = component(&[&of_job[..], &more].concat());
+        let lines = job["promotion-gate"]["script"].as_array().unwrap().iter();
+        let lines = lines.map(|line| line.as_str().unwrap().trim_end().to_owned());
+        lines.collect::<Vec<_>>()
+    };
+    for arguments in [
+        "wait --policy policies/ --timeout 1h -f deploy/",
+        "approve --reason \"CHG: fix\" ghcr.io/example/app",
+        "freeze now --environment production policies/ #12",
+        "wait --reason 'it''s #12: [a, b] {c} & * ! | > % @ `'",
+        "wait \"a\\\"b\" -- -f -",
+        "check policies/:",
+    ] {
+        let lines = script(arguments, "amd64");
+        assert_eq!(
+            lines.last().unwrap(),
+            &format!("promotion-gate {arguments}")
+        );
+        assert_eq!(lines.len(), 4, "{lines:?}");
+    }
+    assert!(script("check", "arm64")[0].ends_with("/v0.1.0/promotion-gate-linux-arm64\""));
+    assert!(script("check", "amd64")[1].starts_with("echo \"12  /usr/local/bin/promotion-gate\""));
+}
+
+#[test]
+fn the_component_takes_arguments_of_one_line_and_an_architecture_that_is_released() {
+    let file = "deploy/gitlab-component/templates/promotion-gate.yml";
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let (header, _) = text.split_once("\n---\n").unwrap();
+    let header: Value = serde_saphyr::from_str(header).unwrap();
+    let inputs = &header["spec"]["inputs"];
+    assert_eq!(inputs["arguments"]["regex"], r"^[^\r\n]+$");
+    let workflow = release();
+    let built = &workflow["jobs"]["build"]["strategy"]["matrix"]["include"];
+    let built = built.as_array().unwrap().iter();
+    let built: Vec<_> = built.map(|it| &it["architecture"]).collect();
+    let options = inputs["architecture"]["options"].as_array().unwrap();
+    assert_eq!(options.iter().collect::<Vec<_>>(), built);
+}
+
+#[test]
 fn the_policy_of_the_gates_image_names_the_workflow_that_releases_it() {
     let policy = fs::read_to_string(root().join("policies/gate-image.yaml")).unwrap();
     let named = policy.split("https://github.com/example/promotion-gate/");
