@@ -291,6 +291,67 @@ fn the_gate_writes_nothing_to_its_disk_and_has_no_rights_of_the_node() {
 }
 
 #[test]
+fn the_job_that_signs_for_staging_can_run_in_the_namespace_of_the_gate() {
+    let page = fs::read_to_string(root().join("docs/promotion-chain.md")).unwrap();
+    let mut blocks = page.split("```yaml\n").skip(1);
+    let block = blocks.find(|it| it.contains("kind: CronJob")).unwrap();
+    let block = block.split("```").next().unwrap();
+    let (documents, problems) = documents::read("page", block.as_bytes());
+    assert!(problems.is_empty(), "{problems:?}");
+    let objects: Vec<_> = documents.into_iter().map(|it| it.value).collect();
+    let of_page = |kind: &str| objects.iter().find(|it| it["kind"] == kind).unwrap();
+    let job = of_page("CronJob");
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+
+    // What the Pod Security Standard `restricted` asks for, which the namespace enforces.
+    let namespace = fs::read_to_string(root().join("deploy/namespace.yaml")).unwrap();
+    assert!(namespace.contains("pod-security.kubernetes.io/enforce: restricted"));
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let seccomp = &pod["securityContext"]["seccompProfile"];
+    assert_eq!(seccomp, &json!({"type": "RuntimeDefault"}));
+    let containers = pod["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    let container = &containers[0];
+    let context = &container["securityContext"];
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+
+    let volumes = pod["volumes"].as_array().unwrap();
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    let mut of_configuration = None;
+    for mount in mounts {
+        let mut named = volumes.iter().filter(|it| it["name"] == mount["name"]);
+        let volume = named.next().unwrap_or_else(|| panic!("{mount}"));
+        assert!(named.next().is_none(), "{mount}");
+        if !volume["configMap"].is_null() {
+            of_configuration = Some((&mount["mountPath"], &volume["configMap"]["name"]));
+        }
+    }
+    assert_eq!(mounts.len(), volumes.len());
+    let (folder, name) = of_configuration.unwrap();
+    let mut maps = of_kind("ConfigMap");
+    maps.retain(|it| it["metadata"]["name"] == *name);
+    assert_eq!(maps.len(), 1, "{name}");
+    assert_eq!(
+        maps[0]["metadata"]["namespace"],
+        job["metadata"]["namespace"]
+    );
+    let folder = folder.as_str().unwrap();
+    let mut args = strings(&container["args"]).into_iter();
+    let file = args.find_map(|arg| arg.strip_prefix("--config=")).unwrap();
+    let file = file.strip_prefix(&format!("{folder}/")).unwrap();
+    assert!(maps[0]["data"][file].is_string(), "{file}");
+
+    assert_eq!(
+        pod["serviceAccountName"],
+        of_page("ServiceAccount")["metadata"]["name"]
+    );
+    let role = &of_page("ClusterRoleBinding")["roleRef"]["name"];
+    let roles = of_kind("ClusterRole");
+    assert!(roles.iter().any(|it| it["metadata"]["name"] == *role));
+}
+
+#[test]
 fn the_guards_name_the_gates_service_account() {
     let subject = &of_kind("ClusterRoleBinding")[0]["subjects"][0];
     let text = |field: &str| subject[field].as_str().unwrap();
