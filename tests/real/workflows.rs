@@ -36,6 +36,10 @@ fn actionlint_finds_nothing_in_the_steps_with_the_action_that_the_pages_show() {
 
 #[test]
 fn an_sbom_without_the_crates_of_the_program_is_not_released() {
+    // The runners of GitHub have it.
+    if !Path::new("/usr/bin/jq").exists() {
+        return;
+    }
     let workflow = fs::read_to_string(Path::new(ROOT).join(".github/workflows/release.yml"));
     let workflow: Value = serde_saphyr::from_str(&workflow.unwrap()).unwrap();
     let steps = workflow["jobs"]["publish"]["steps"].as_array().unwrap();
@@ -83,6 +87,32 @@ fn an_sbom_without_the_crates_of_the_program_is_not_released() {
         assert_eq!(ran.status.success(), is_released, "{said}");
         assert_eq!(said.contains("crates"), !is_released, "{said}");
     }
+}
+
+#[test]
+fn cosign_has_the_options_that_the_page_gives_it_in_another_ci() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/vulnerabilities.md")).unwrap();
+    let mut blocks = page.split("```sh\n").skip(1);
+    let block = blocks.find(|block| block.starts_with("# Another CI"));
+    let block = block.unwrap().split("```").next().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut signed_with = Vec::new();
+    for line in block.lines() {
+        let Some(call) = line.strip_prefix("cosign ") else {
+            continue;
+        };
+        let mut words = call.split_whitespace();
+        let subcommand = words.next().unwrap();
+        let mut cosign = command("cosign3", home.path());
+        let help = run(cosign.args([subcommand, "--help"]), b"").ok();
+        for option in words.filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!(" {option}=")), "{line}: {option}");
+            if ["--key", "--identity-token"].contains(&option) {
+                signed_with.push(option);
+            }
+        }
+    }
+    assert_eq!(signed_with, ["--identity-token", "--key"]);
 }
 
 /// The steps of `docs/wait.md`, with the action of this repository.
