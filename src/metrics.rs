@@ -172,6 +172,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Bodies that broke off, were too large or too slow, or found no room.
     pub bodies_unread: Counter,
+    /// Whether this replica is ready, as it said last.
+    pub ready: Gauge,
     /// Whether this replica holds the Lease.
     pub holds_lease: Gauge,
     watch_age: Family<KindLabels, Gauge>,
@@ -183,6 +185,7 @@ pub struct Metrics {
     /// Questions to incident trackers.
     pub incident_questions: IncidentQuestions,
     trust_root_age: Family<RootLabels, Gauge>,
+    trust_root_known: Family<RootLabels, Gauge>,
     /// Release records in memory.
     pub records: Gauge,
     record_writes: Family<AttemptLabels, Counter>,
@@ -227,6 +230,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             bodies_unread: Counter::default(),
+            ready: Gauge::default(),
             holds_lease: Gauge::default(),
             watch_age: Family::default(),
             resources: Family::default(),
@@ -236,6 +240,7 @@ impl Metrics {
             feed_attempts: Family::default(),
             incident_questions: IncidentQuestions::default(),
             trust_root_age: Family::default(),
+            trust_root_known: Family::default(),
             records: Gauge::default(),
             record_writes: Family::default(),
             record_entries_refused: Family::default(),
@@ -387,6 +392,11 @@ impl Metrics {
 
     fn register_cluster(&self, r: &mut Registry) {
         r.register(
+            "ready",
+            "Whether this replica is ready to answer requests",
+            self.ready.clone(),
+        );
+        r.register(
             "holds_lease",
             "1 while this replica holds the Lease: it writes statuses, renews certificates, keeps the webhook configuration, and reads the feeds of freezes and the repositories of trust roots that are resources",
             self.holds_lease.clone(),
@@ -430,6 +440,11 @@ impl Metrics {
             "trust_root_age_seconds",
             "How long ago the repository of a trust root was read and verified",
             self.trust_root_age.clone(),
+        );
+        r.register(
+            "trust_root_known",
+            "Whether the repository of a trust root was ever read and verified; without it, nothing is accepted under the root",
+            self.trust_root_known.clone(),
         );
     }
 
@@ -566,21 +581,31 @@ impl Metrics {
         self.feed_age.remove(&labels);
     }
 
-    /// Shows how long ago the repository of a trust root was read.
-    pub(crate) fn show_trust_root_age(&self, root: &str, age: Duration) {
+    /// Shows how long ago the repository of a trust root was read; `None` if it never was.
+    pub(crate) fn show_trust_root(&self, root: &str, age: Option<Duration>) {
         let labels = RootLabels {
             root: root.to_owned(),
         };
-        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        self.trust_root_age.get_or_create(&labels).set(seconds);
+        let known = i64::from(age.is_some());
+        self.trust_root_known.get_or_create(&labels).set(known);
+        match age {
+            Some(age) => {
+                let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+                self.trust_root_age.get_or_create(&labels).set(seconds);
+            }
+            None => {
+                self.trust_root_age.remove(&labels);
+            }
+        }
     }
 
-    /// Takes out the age of a trust root that is gone.
+    /// Takes out a trust root that is gone.
     pub(crate) fn remove_trust_root(&self, root: &str) {
         let labels = RootLabels {
             root: root.to_owned(),
         };
         self.trust_root_age.remove(&labels);
+        self.trust_root_known.remove(&labels);
     }
 
     /// Counts a rejection or authors that were seen: whether they are kept in the cluster.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use axum::routing::get;
 use http::StatusCode;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -82,15 +82,19 @@ pub(super) async fn serve(
 }
 
 fn routes(ready: Ready, metrics: Arc<Metrics>, stopping: watch::Receiver<bool>) -> Router {
-    let readyz = move || {
-        let (status, text) = match *stopping.borrow() {
-            true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-            false => readiness(&ready.look()),
-        };
-        let answer: Response = (status, text).into_response();
-        std::future::ready(answer)
+    let look = move || match *stopping.borrow() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+        false => readiness(&ready.look()),
     };
-    let metrics = move || std::future::ready(metrics.text());
+    let readyz = {
+        let look = look.clone();
+        move || std::future::ready(look().into_response())
+    };
+    let metrics = move || {
+        let (status, _) = look();
+        metrics.ready.set(i64::from(status == StatusCode::OK));
+        std::future::ready(metrics.text())
+    };
     let no_route = || async {
         (
             StatusCode::NOT_FOUND,

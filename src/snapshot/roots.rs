@@ -78,7 +78,7 @@ impl RepositoryRoots {
         problems
     }
 
-    /// Shows in the metrics how long ago the repository of each root was read, and takes out those in `shown` that are gone.
+    /// Shows in the metrics whether the repository of each root was read, and how long ago; takes out those in `shown` that are gone.
     pub(super) fn show_ages(
         &self,
         metrics: &Metrics,
@@ -87,12 +87,12 @@ impl RepositoryRoots {
     ) -> BTreeSet<String> {
         let mut states = self.of_files.states();
         states.extend(self.written.states());
-        let read = states.into_iter();
-        let read = read.filter_map(|(name, state)| Some((name, state.fetched_at?)));
-        let now_shown: BTreeSet<_> = read
-            .map(|(name, at)| {
-                let age = now.duration_since(at).max(jiff::SignedDuration::ZERO);
-                metrics.show_trust_root_age(&name, age.unsigned_abs());
+        let now_shown: BTreeSet<_> = states
+            .into_iter()
+            .map(|(name, state)| {
+                let age = state.fetched_at.map(|at| now.duration_since(at));
+                let age = age.map(|age| age.max(jiff::SignedDuration::ZERO).unsigned_abs());
+                metrics.show_trust_root(&name, age);
                 name
             })
             .collect();
