@@ -185,7 +185,11 @@ static EVIDENCE: LazyLock<BTreeMap<Subject, Vec<ImageEvidence>>> = LazyLock::new
             ..provenance("builder", json!({}))
         },
         scan("release", "trivy", unnamed()),
-        scan("release", "grype", json!({"source": null})),
+        scan(
+            "release",
+            "grype",
+            json!({"source": {"type": "sbom-file", "target": "sbom.json"}}),
+        ),
         scan("build", "trivy", unnamed()),
         old_scan("release", "trivy", unnamed()),
         old_scan("release", "trivy", vulnerable()),

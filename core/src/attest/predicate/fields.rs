@@ -32,6 +32,11 @@ pub(in crate::attest) trait ReadFields<'de>: Default {
 
     /// Reads the value of the key at this place.
     fn read<A: MapAccess<'de>>(&mut self, place: usize, entries: &mut A) -> Result<(), A::Error>;
+
+    /// Skips the value of another key.
+    fn skip<A: MapAccess<'de>>(entries: &mut A) -> Result<(), A::Error> {
+        entries.next_value::<IgnoredAny>().map(drop)
+    }
 }
 
 /// The lengths and the first characters of some keys in ASCII, as bits. Most other keys differ in one of them.
@@ -82,11 +87,12 @@ impl Forms {
     }
 }
 
-/// Declares a struct of which each field is the value of one key. `'de` is the lifetime of the text that is read.
+/// Declares a struct of which each field is the value of one key. `'de` is the lifetime of the text that is read. With `no lists of`,
+/// the value of another key is refused as [`NoListOf`] says.
 macro_rules! known_fields {
     ($(#[$of_struct:meta])* $visible:vis struct $name:ident $(<$text:lifetime>)? {
         $($(#[$of_field:meta])* $key:literal => $of:vis $field:ident: $value:ty,)*
-    }) => {
+    } $(no lists of $elsewhere:ty)?) => {
         $(#[$of_struct])*
         #[derive(Default)]
         $visible struct $name $(<$text>)? {
@@ -122,6 +128,14 @@ macro_rules! known_fields {
                 )*
                 Ok(())
             }
+
+            $(
+                fn skip<A: serde::de::MapAccess<'de>>(entries: &mut A) -> Result<(), A::Error> {
+                    entries
+                        .next_value::<$crate::attest::predicate::fields::NoListOf<$elsewhere>>()
+                        .map(drop)
+                }
+            )?
         }
     };
 }
@@ -165,41 +179,110 @@ impl<'de, T: ReadFields<'de>> Deserialize<'de> for Known<T> {
 #[derive(Default)]
 pub(super) struct IfObject<T>(pub(super) Option<T>);
 
+impl<'de, T: ReadFields<'de>> OfAny<'de> for IfObject<T> {
+    fn of_object<A: MapAccess<'de>>(mut entries: A) -> Result<IfObject<T>, A::Error> {
+        read_entries(&mut entries).map(|read| IfObject(Some(read)))
+    }
+}
+
 impl<'de, T: ReadFields<'de>> Deserialize<'de> for IfObject<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<IfObject<T>, D::Error> {
-        struct AnyForm<T>(PhantomData<T>);
-        impl<'de, T: ReadFields<'de>> Visitor<'de> for AnyForm<T> {
-            type Value = Option<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Option<T>, A::Error> {
-                read_entries(&mut entries).map(Some)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<T>, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(None)
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
-                Ok(None)
-            }
-            fn visit_unit<E>(self) -> Result<Option<T>, E> {
-                Ok(None)
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
-                Ok(None)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
-                Ok(None)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
-                Ok(None)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
-                Ok(None)
-            }
+        from.deserialize_any(AnyForm(PhantomData))
+    }
+}
+
+/// A value that is skipped, unless it is a list whose first item is an object that `T` refuses. The other items are not looked at, so
+/// that skipping stays cheap.
+pub(super) struct NoListOf<T>(PhantomData<T>);
+
+impl<T> Default for NoListOf<T> {
+    fn default() -> NoListOf<T> {
+        NoListOf(PhantomData)
+    }
+}
+
+impl<'de, T: ReadFields<'de>> OfAny<'de> for NoListOf<T> {
+    fn of_list<A: SeqAccess<'de>>(mut items: A) -> Result<NoListOf<T>, A::Error> {
+        if items.next_element::<IfObject<T>>()?.is_some() {
+            skip_items(items)?;
         }
-        from.deserialize_any(AnyForm(PhantomData)).map(IfObject)
+        Ok(NoListOf::default())
+    }
+}
+
+impl<'de, T: ReadFields<'de>> Deserialize<'de> for NoListOf<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NoListOf<T>, D::Error> {
+        from.deserialize_any(AnyForm(PhantomData))
+    }
+}
+
+/// The value of a key under which findings are not read, so that every value is refused.
+#[derive(Default)]
+pub(super) struct Misplaced;
+
+impl<'de> Deserialize<'de> for Misplaced {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Misplaced, D::Error> {
+        Err(de::Error::custom("findings are not read from this field"))
+    }
+}
+
+/// What is made of a value of any form. What is not an object or a list is the default, and so are these two unless it says otherwise.
+trait OfAny<'de>: Default {
+    fn of_object<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Self::default())
+    }
+
+    fn of_list<A: SeqAccess<'de>>(items: A) -> Result<Self, A::Error> {
+        skip_items(items)?;
+        Ok(Self::default())
+    }
+}
+
+fn skip_items<'de, A: SeqAccess<'de>>(mut items: A) -> Result<(), A::Error> {
+    while items.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+struct AnyForm<T>(PhantomData<T>);
+
+impl<'de, T: OfAny<'de>> Visitor<'de> for AnyForm<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
+        T::of_object(entries)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<T, A::Error> {
+        T::of_list(items)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::default())
     }
 }
 
@@ -225,7 +308,7 @@ pub(super) fn read_entries<'de, T: ReadFields<'de>, A: MapAccess<'de>>(
     let mut seen = 0_u64;
     while let Some(place) = entries.next_key_seed(KeyAmong::<T>(PhantomData))? {
         let Some(place) = place else {
-            entries.next_value::<IgnoredAny>()?;
+            T::skip(entries)?;
             continue;
         };
         let bit = u32::try_from(place).ok();
@@ -427,16 +510,6 @@ impl<'de> Deserialize<'de> for Instant {
             ))
         })?;
         Ok(Instant(Some(instant)))
-    }
-}
-
-/// A value that is there; unlike for `Option`, `null` is one too where its type reads it.
-#[derive(Default)]
-pub(super) struct Given<T>(pub(super) Option<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Given<T>, D::Error> {
-        T::deserialize(from).map(|value| Given(Some(value)))
     }
 }
 

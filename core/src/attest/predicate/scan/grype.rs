@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::report::{IDS, ImageDigest, IntoFinding, NAME, PURL, ids, package};
+use super::report::{
+    IDS, ImageDigest, IntoFinding, NAME, NamedDigest, PURL, REFERENCE, ids, package,
+};
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
@@ -162,6 +164,7 @@ known_fields! {
     /// What was scanned: the digests of an image; empty for everything else.
     pub(super) struct GrypeTarget {
         "repoDigests" => pub(super) digests: List<ImageDigest, IDS>,
+        "userInput" => pub(super) name: Made<NamedDigest, REFERENCE>,
         "manifestDigest" => pub(super) manifest: Text<NAME>,
     }
 }

@@ -19,10 +19,12 @@ mod trivy;
 
 use jiff::Timestamp;
 
-use super::fields::{self, Gathered, Instant, IsThere, Known, Text, known_fields};
-use crate::attest::unaccepted::{FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, UnacceptedReason};
+use super::fields::{self, Gathered, Instant, IsThere, Known, Misplaced, Text, known_fields};
+use crate::attest::unaccepted::{
+    FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, TOO_LARGE, UnacceptedReason,
+};
 use crate::gate::Digest;
-use report::{Report, ScanResult};
+use report::{NamedDigest, Report, ScanResult};
 
 pub(crate) use raw::RawReport;
 pub use severity::VulnerabilitySeverity;
@@ -82,7 +84,7 @@ pub struct ScannedArtifact {
     pub is_sbom: bool,
     /// The kind of the artifact, where it is neither an image nor an SBOM.
     pub other_kind: Option<Box<str>>,
-    /// The digests by which the image is named in registries.
+    /// The digests by which the image is named in registries; where there are none, the digest in the name that the scanner was given.
     pub digests: Vec<Digest>,
     /// Whether the scanner found no package to look at.
     pub is_empty: bool,
@@ -160,8 +162,15 @@ impl VulnerabilityScan {
             let why = format!("the predicate cannot be read: {why}");
             UnacceptedReason::new(MALFORMED_PREDICATE, why)
         };
-        if written.several.0 {
-            return Err(refused("`scanners` is not a field of this predicate type"));
+        if let Some(report) = written.raw() {
+            return Err(refused(&format!(
+                "it is a report of {report}, which is a scan only in another form: `{}`",
+                report.conversion()
+            )));
+        }
+        if let Some(name) = written.first_misplaced() {
+            let why = format!("`{name}` is not a field of this predicate type");
+            return Err(refused(&why));
         }
         let (Known(scanner), Known(metadata)) = (written.scanner, written.metadata);
         let of_predicate = [metadata.started, metadata.finished].map(|Instant(at)| at);
@@ -176,7 +185,7 @@ impl VulnerabilityScan {
                 ..ReadScan::default()
             }),
             (ScanResult::Missing, true) => Err(
-                "`scanner.result` is missing; `cosign attest --type vuln` drops everything that is not in the form of `trivy image --format cosign-vuln`",
+                "`scanner.result` is missing; `cosign attest --type vuln` drops everything that is not in its form of a scan, such as a report as Trivy or Grype writes it",
             ),
             (ScanResult::Missing, false) => Err("`scanner.result` is missing"),
             (ScanResult::List(_), true) => {
@@ -189,6 +198,11 @@ impl VulnerabilityScan {
         let scan = scan.map_err(refused)?;
         if scan.scanner.is_empty() {
             return Err(refused("`scanner.uri` is missing"));
+        }
+        if scan.findings.len() > MAXIMUM_FINDINGS {
+            let why =
+                format!("the predicate cannot be read: more than {MAXIMUM_FINDINGS} findings");
+            return Err(UnacceptedReason::new(TOO_LARGE, why));
         }
         let at = of_predicate.into_iter().chain([scan.at]).flatten().min();
         let databases = [database.flatten(), scan.database].into_iter();
@@ -235,8 +249,12 @@ struct ReadScan {
 /// Reads a report of Trivy or Grype, which its fields tell apart.
 fn read_report(report: Report) -> Result<ReadScan, &'static str> {
     let is_trivy = report.schema.is_some();
-    let of_grype = report.descriptor.is_some() || report.matches.0.is_some();
+    let of_grype = report.descriptor.is_some() || report.matches.is_some();
+    let is_misplaced = report.vulnerabilities.0 || report.listed.0 || report.resources.0;
     match (is_trivy, of_grype || !report.ignored.0.0.is_empty()) {
+        (true, _) | (_, true) if is_misplaced => Err(
+            "`scanner.result` has `Vulnerabilities` or `Resources`, from which no findings are read in a report of an image",
+        ),
         (true, false) => read_trivy(report),
         (false, true) if report.results.is_none() => read_grype(report),
         (false, false) => Err(
@@ -252,6 +270,11 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
     }
     let Known(metadata) = report.metadata;
     let Gathered(results) = report.results.unwrap_or_default();
+    let mut digests: Vec<_> = metadata.digests.into_iter().map(|it| it.0).collect();
+    if digests.is_empty() {
+        let names = [report.name.0, metadata.reference.0];
+        digests.extend(names.into_iter().filter_map(|NamedDigest(digest)| digest));
+    }
     let kind = report.artifact_type.0;
     let is_known = ["container_image", "cyclonedx", "spdx"].contains(&&*kind);
     Ok(ReadScan {
@@ -261,7 +284,7 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
         scanned: ScannedArtifact {
             is_sbom: is_known && &*kind != "container_image",
             other_kind: (!is_known).then_some(kind),
-            digests: metadata.digests.into_iter().map(|it| it.0).collect(),
+            digests,
             is_empty: results.targets == 0,
         },
         findings: results.findings,
@@ -269,7 +292,7 @@ fn read_trivy(report: Report) -> Result<ReadScan, &'static str> {
 }
 
 fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
-    let Some(Gathered(matches)) = report.matches.0 else {
+    let Some(Gathered(matches)) = report.matches else {
         return Err("`matches` is missing");
     };
     let Some(Known(descriptor)) = report.descriptor else {
@@ -280,11 +303,14 @@ fn read_grype(report: Report) -> Result<ReadScan, &'static str> {
     }
     let mut findings = matches.0;
     findings.extend(report.ignored.0.0);
-    if findings.len() > MAXIMUM_FINDINGS {
-        return Err("it has more findings than are read");
-    }
-    let Known(source) = report.source.unwrap_or_default();
+    let Some(Known(source)) = report.source else {
+        return Err("`source` is missing");
+    };
     let mut digests: Vec<_> = source.target.digests.into_iter().map(|it| it.0).collect();
+    if digests.is_empty() {
+        let NamedDigest(named) = source.target.name.0;
+        digests.extend(named);
+    }
     if !digests.is_empty() {
         // Of an image that was not read from a registry, Grype computes a manifest that no registry has.
         digests.extend(source.target.manifest.0.parse::<Digest>());
@@ -333,6 +359,58 @@ known_fields! {
         "metadata" => metadata: Known<WrittenTimes>,
         /// The text of cosign's specification has this field, and no program writes it.
         "scanners" => several: IsThere,
+        "SchemaVersion" => schema: IsThere,
+        "ArtifactType" => artifact_type: IsThere,
+        "Metadata" => of_trivy: IsThere,
+        "Results" => of_results: IsThere,
+        "descriptor" => descriptor: IsThere,
+        "matches" => matches: IsThere,
+        "ignoredMatches" => ignored: IsThere,
+        "result" => result: IsThere,
+        "results" => results: IsThere,
+        "findings" => findings: IsThere,
+        "vulnerabilities" => vulnerabilities: IsThere,
+        "Vulnerabilities" => capital: IsThere,
+    } no lists of AnotherFinding
+}
+
+impl WrittenScan {
+    /// The scanner, if it is a report as the scanner writes it.
+    fn raw(&self) -> Option<RawReport> {
+        if self.schema.0 && (self.of_results.0 || self.artifact_type.0) {
+            Some(RawReport::Trivy)
+        } else if self.matches.0 && self.descriptor.0 {
+            Some(RawReport::Grype)
+        } else {
+            None
+        }
+    }
+
+    /// The first key that a scan does not have, and under which another format has findings or metadata.
+    fn first_misplaced(&self) -> Option<&'static str> {
+        let all = [
+            ("scanners", self.several),
+            ("Metadata", self.of_trivy),
+            ("Results", self.of_results),
+            ("matches", self.matches),
+            ("ignoredMatches", self.ignored),
+            ("result", self.result),
+            ("results", self.results),
+            ("findings", self.findings),
+            ("vulnerabilities", self.vulnerabilities),
+            ("Vulnerabilities", self.capital),
+        ];
+        let mut all = all.into_iter();
+        all.find_map(|(name, IsThere(is_there))| is_there.then_some(name))
+    }
+}
+
+known_fields! {
+    /// Keys by which an item is a finding in one of the formats.
+    struct AnotherFinding {
+        "VulnerabilityID" => _of_trivy: Misplaced,
+        "vulnerability" => _of_grype: Misplaced,
+        "severity" => _of_in_toto: Misplaced,
     }
 }
 
@@ -341,7 +419,11 @@ known_fields! {
         "uri" => uri: Text<2048>,
         "db" => database: Option<Known<WrittenDatabase>>,
         "result" => result: ScanResult,
-    }
+        "results" => _results: Misplaced,
+        "findings" => _findings: Misplaced,
+        "vulnerabilities" => _vulnerabilities: Misplaced,
+        "matches" => _matches: Misplaced,
+    } no lists of AnotherFinding
 }
 
 known_fields! {

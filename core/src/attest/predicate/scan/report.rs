@@ -11,14 +11,16 @@ use super::severity::VulnerabilitySeverity;
 use super::trivy::{TrivyMetadata, TrivyResults};
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, Given, IfObject, Instant, Known, List, OfText, ReadFields, Text, gather,
-    known_fields, read_entries, too_many,
+    Gather, Gathered, IfObject, Instant, IsThere, Known, List, Made, Misplaced, OfText, ReadFields,
+    Text, gather, known_fields, read_entries, too_many,
 };
 use crate::gate::Digest;
 
 /// The most bytes of an id or a name, and of a package URL.
 pub(super) const NAME: usize = 512;
 pub(super) const PURL: usize = 2048;
+/// The most bytes of the name of what was scanned, which can be a path.
+pub(super) const REFERENCE: usize = 4096;
 /// The most ids of one vulnerability, and the most digests of one image.
 pub(super) const IDS: usize = 256;
 
@@ -39,13 +41,28 @@ known_fields! {
     pub(super) struct Report {
         "SchemaVersion" => pub(super) schema: Option<u64>,
         "CreatedAt" => pub(super) created: Instant,
+        "ArtifactName" => pub(super) name: Made<NamedDigest, REFERENCE>,
         "ArtifactType" => pub(super) artifact_type: Text<NAME>,
         "Metadata" => pub(super) metadata: Known<TrivyMetadata>,
         "Results" => pub(super) results: Option<Gathered<TrivyResults>>,
-        "matches" => pub(super) matches: Given<Gathered<Findings<GrypeMatch>>>,
+        "matches" => pub(super) matches: Option<Gathered<Findings<GrypeMatch>>>,
         "ignoredMatches" => pub(super) ignored: Gathered<Findings<GrypeIgnoredMatch>>,
         "source" => pub(super) source: Option<Known<GrypeSource>>,
         "descriptor" => pub(super) descriptor: Option<Known<GrypeDescriptor>>,
+        "Vulnerabilities" => pub(super) vulnerabilities: IsThere,
+        "vulnerabilities" => pub(super) listed: IsThere,
+        /// Trivy's report of a cluster has this field.
+        "Resources" => pub(super) resources: IsThere,
+    } no lists of AnotherList
+}
+
+known_fields! {
+    /// Keys by which an item is a finding of Trivy or Grype, or holds a list of them.
+    pub(super) struct AnotherList {
+        "VulnerabilityID" => _of_trivy: Misplaced,
+        "vulnerability" => _of_grype: Misplaced,
+        "Vulnerabilities" => _list: Misplaced,
+        "Results" => _results: Misplaced,
     }
 }
 
@@ -113,6 +130,17 @@ impl<'de> Deserialize<'de> for ImageDigest {
         let Text(text) = Text::<PURL>::deserialize(from)?;
         let digest = text.rsplit_once('@').map_or(&*text, |(_, digest)| digest);
         digest.parse().map(ImageDigest).map_err(de::Error::custom)
+    }
+}
+
+/// The digest in the name of an image, if the name has one.
+#[derive(Default)]
+pub(super) struct NamedDigest(pub(super) Option<Digest>);
+
+impl OfText for NamedDigest {
+    fn of(name: &str) -> NamedDigest {
+        let digest = name.rsplit_once('@').map(|(_, digest)| digest.parse());
+        NamedDigest(digest.and_then(Result::ok))
     }
 }
 

@@ -225,10 +225,19 @@ fn an_empty_report_is_not_a_scan_without_findings() {
     refused(cosign(&json!(null)), "an object");
     refused(cosign(&vuln(&json!({"SchemaVersion": 1}))), "SchemaVersion");
     refused(cosign(&vuln(&json!({"matches": []}))), "descriptor");
-    refused(
-        cosign(&vuln(&json!({"descriptor": {"name": "grype"}}))),
-        "matches",
-    );
+    for report in [
+        json!({"descriptor": {"name": "grype"}}),
+        json!({"matches": null, "descriptor": {"name": "grype"}}),
+        json!({"matches": null, "source": {"type": "image"}, "descriptor": {"name": "grype"}}),
+    ] {
+        refused(cosign(&vuln(&report)), "`matches` is missing");
+    }
+    for source in ["", r#""source": null,"#] {
+        let report = grype(&json!({"source": null})).to_string();
+        let report = report.replacen('{', &format!("{{{source}"), 1);
+        let report = serde_json::from_str(&report).unwrap();
+        refused(cosign(&vuln(&report)), "`source` is missing");
+    }
     let other = json!({"descriptor": {"name": "grepe"}});
     refused(cosign(&vuln(&grype(&other))), "descriptor.name");
     refused(
@@ -240,6 +249,23 @@ fn an_empty_report_is_not_a_scan_without_findings() {
         "scanner.uri",
     );
     refused(in_toto(&vuln(&trivy(&json!({})))), "not a list");
+}
+
+#[test]
+fn a_report_as_the_scanner_writes_it_is_refused_with_the_command_that_makes_the_right_form() {
+    let ignored = json!({"ignoredMatches": grype(&json!({}))["matches"]});
+    for (report, scanner) in [
+        (trivy(&json!({})), RawReport::Trivy),
+        (trivy(&json!({"Results": null})), RawReport::Trivy),
+        (grype(&json!({})), RawReport::Grype),
+        (grype(&ignored), RawReport::Grype),
+    ] {
+        let expected = format!("it is a report of {scanner}, which");
+        for read in [cosign(&report), in_toto(&report)] {
+            refused(read.clone(), &expected);
+            refused(read, &format!("`{}` (malformed", scanner.conversion()));
+        }
+    }
 }
 
 #[test]
@@ -294,8 +320,66 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
         cosign(&vuln(&grype(&json!({"Matches": []})))),
         "another case",
     );
-    let several = json!({"scanners": [], "scanner": vuln(&trivy(&json!({})))["scanner"]});
-    refused(cosign(&several), "scanners");
+    let of_trivy = |but: Value| cosign(&vuln(&trivy(&but)));
+    for key in ["Vulnerabilities", "vulnerabilities", "Resources"] {
+        refused(of_trivy(json!({ key: [found] })), "no findings are read");
+        let report = grype(&json!({ key: [found] }));
+        refused(cosign(&vuln(&report)), "no findings are read");
+    }
+    let elsewhere = "findings are not read from this field";
+    let nested = json!([{"Target": "alpine", "Vulnerabilities": [found]}]);
+    for but in [
+        json!({"Results": [{"Vulns": [found]}]}),
+        json!({"Results": [{"Results": nested}]}),
+        json!({"Results": [{"Targets": nested}]}),
+        json!({"Vulns": [found]}),
+        json!({"Findings": [{"Kind": "Pod", "Results": nested}]}),
+    ] {
+        refused(of_trivy(but), elsewhere);
+    }
+    let report = grype(&json!({}));
+    let more = grype(&json!({"moreMatches": report["matches"]}));
+    refused(cosign(&vuln(&more)), elsewhere);
+    // What is not a list of findings is skipped.
+    let unknown = json!({
+        "Packages": [{"ID": "musl@1.2", "Name": "musl"}], "Secrets": [], "Licenses": [{"Severity": "LOW", "PkgName": "musl"}],
+        "Names": ["VulnerabilityID"], "VulnerabilityID": "x", "a": {"VulnerabilityID": []}, "b": 1, "c": -1, "d": 0.5, "e": true, "f": null,
+    });
+    let mut result = unknown.clone();
+    result["Vulnerabilities"] = json!([found]);
+    let mut report = trivy(&json!({ "Results": [result] }));
+    merge(&mut report, &unknown);
+    assert_eq!(cosign(&vuln(&report)).unwrap().findings.len(), 1);
+    let listed = json!([{"id": "CVE-1", "severity": [{"method": "nvd", "score": "high"}]}]);
+    let scanner = json!({"uri": "osv.dev", "result": []});
+    for key in [
+        "scanners",
+        "result",
+        "results",
+        "findings",
+        "vulnerabilities",
+        "Vulnerabilities",
+        "Results",
+        "matches",
+        "ignoredMatches",
+        "Metadata",
+    ] {
+        let mut beside = vulns(&scanner);
+        beside[key] = listed.clone();
+        let why = format!("`{key}` is not a field of this predicate type");
+        refused(in_toto(&beside), &why);
+        let mut beside = vuln(&trivy(&json!({})));
+        beside[key] = listed.clone();
+        refused(cosign(&beside), &why);
+    }
+    for key in ["results", "findings", "vulnerabilities", "matches", "found"] {
+        let mut within = scanner.clone();
+        within[key] = listed.clone();
+        refused(in_toto(&vulns(&within)), elsewhere);
+    }
+    let mut beside = vulns(&scanner);
+    beside["found"] = listed;
+    refused(in_toto(&beside), elsewhere);
     // Findings that the scanner suppressed are findings.
     let modified = json!([{
         "Class": "os-pkgs",
@@ -447,11 +531,7 @@ fn the_report_of_something_else_than_an_image_says_so() {
     let scan = cosign(&vuln(&grype(&directory))).unwrap();
     assert_eq!(scan.scanned.other_kind.as_deref(), Some("directory"));
     let file = json!({"type": "sbom-file", "target": "sbom.json"});
-    for source in [
-        json!(null),
-        json!({"type": "unknown", "target": "unknown"}),
-        file,
-    ] {
+    for source in [json!({"type": "unknown", "target": "unknown"}), file] {
         let sbom = cosign(&vuln(&grype(&json!({ "source": source })))).unwrap();
         assert_eq!(sbom.scanned.other_kind, None);
         assert!(sbom.scanned.is_sbom);
@@ -488,6 +568,63 @@ fn the_digests_of_a_report_of_grype_are_those_of_the_registry_and_the_manifest()
 }
 
 #[test]
+fn a_name_with_a_digest_names_the_image_where_the_registry_does_not() {
+    let digest = |name: &str| Digest::sha256(name.as_bytes());
+    let named = |name: &str| format!("registry.example/app:1@{}", digest(name));
+    let path = format!("{}.json", named("input"));
+    for (name, reference, repositories, digests) in [
+        (
+            named("input"),
+            String::new(),
+            json!([]),
+            vec![digest("input")],
+        ),
+        (
+            named("input"),
+            String::new(),
+            json!(null),
+            vec![digest("input")],
+        ),
+        (
+            String::new(),
+            named("input"),
+            json!([]),
+            vec![digest("input")],
+        ),
+        (
+            named("input"),
+            String::new(),
+            json!([named("image")]),
+            vec![digest("image")],
+        ),
+        ("registry.example/app:1".to_owned(), path, json!([]), vec![]),
+    ] {
+        let metadata = json!({"RepoDigests": repositories, "Reference": reference});
+        let report = trivy(&json!({"ArtifactName": name, "Metadata": metadata}));
+        assert_eq!(cosign(&vuln(&report)).unwrap().scanned.digests, digests);
+    }
+    for (name, repositories, digests) in [
+        (
+            named("input"),
+            json!([]),
+            vec![digest("input"), digest("manifest")],
+        ),
+        (
+            named("input"),
+            json!([named("image")]),
+            vec![digest("image"), digest("manifest")],
+        ),
+        ("registry.example/app:1".to_owned(), json!([]), vec![]),
+    ] {
+        let manifest = digest("manifest").to_string();
+        let target =
+            json!({"userInput": name, "repoDigests": repositories, "manifestDigest": manifest});
+        let report = grype(&json!({"source": {"target": target}}));
+        assert_eq!(cosign(&vuln(&report)).unwrap().scanned.digests, digests);
+    }
+}
+
+#[test]
 fn the_database_is_as_old_as_the_earliest_time_that_is_given() {
     let built = |top: &str, status: &str, of_predicate: &str| {
         let database = json!({"built": top, "status": {"built": status}});
@@ -511,7 +648,10 @@ fn matches_and_ignored_matches_together_are_limited() {
     };
     let most = scan(MAXIMUM_FINDINGS - 1, 1).unwrap();
     assert_eq!(most.findings.len(), MAXIMUM_FINDINGS);
-    refused(scan(MAXIMUM_FINDINGS, 1), "more findings than are read");
+    refused(
+        scan(MAXIMUM_FINDINGS, 1),
+        "more than 20000 findings (too-large)",
+    );
 }
 
 #[test]

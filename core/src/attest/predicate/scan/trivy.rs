@@ -2,11 +2,15 @@
 
 use serde::de;
 
-use super::report::{Findings, IDS, ImageDigest, IntoFinding, NAME, PURL, ids, package};
+use super::report::{
+    AnotherList, Findings, IDS, ImageDigest, IntoFinding, NAME, NamedDigest, PURL, REFERENCE, ids,
+    package,
+};
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Borrowed, Gather, Gathered, IsGiven, Known, List, Made, OfText, Text, known_fields, too_many,
+    Borrowed, Gather, Gathered, IsGiven, Known, List, Made, Misplaced, OfText, Text, known_fields,
+    too_many,
 };
 
 /// All findings of Trivy's `Results`, and the number of those of packages.
@@ -45,7 +49,8 @@ known_fields! {
         "Class" => class: Text<NAME>,
         "Vulnerabilities" => vulnerabilities: Gathered<Findings<TrivyVulnerability<'de>>>,
         "ExperimentalModifiedFindings" => modified: Gathered<Findings<TrivyModified<'de>>>,
-    }
+        "Results" => _results: Misplaced,
+    } no lists of AnotherList
 }
 
 impl TrivyResult<'_> {
@@ -120,5 +125,6 @@ impl IntoFinding for TrivyModified<'_> {
 known_fields! {
     pub(super) struct TrivyMetadata {
         "RepoDigests" => pub(super) digests: List<ImageDigest, IDS>,
+        "Reference" => pub(super) reference: Made<NamedDigest, REFERENCE>,
     }
 }
