@@ -128,6 +128,15 @@ impl Bench {
         self.gate.check(&image.by_digest())
     }
 
+    /// `check` cannot decide, and says all of this.
+    fn undecided(&self, image: &Tagged, saying: &[&str]) {
+        let ran = self.check(image);
+        assert_eq!(ran.code, Some(3), "{ran}");
+        for words in saying {
+            assert!(ran.stdout.contains(words), "expected {words}: {ran}");
+        }
+    }
+
     /// What `check` says of the image at another time.
     fn check_at(&self, image: &Tagged, at: &str) -> Ran {
         let args = ["check", "--policy", "policies", "--config", "gate.yaml"];
@@ -264,7 +273,29 @@ fn a_raw_report_is_refused_with_the_command_that_makes_the_right_form() {
         let image = bench.push("raw");
         // cosign drops what is not in its form of a scan.
         bench.attest(&image, "vuln", &trivy, SCANS);
-        bench.check(&image).failed(3, "");
+        let name = image.by_digest();
+        let of_trivy = format!("`trivy image --format cosign-vuln --output scan.json {name}`");
+        let of_grype = format!("`grype {name} --output json > report.json`");
+        let attest = format!("`cosign attest --yes --type vuln --predicate scan.json {name}`");
+        let dropped = "drops everything that is not in its form of a scan";
+        bench.undecided(
+            &image,
+            &[dropped, &of_trivy, &of_grype, &command_of_page(), &attest],
+        );
+        for (name, report, command) in [
+            (
+                "raw-trivy-as-a-scan",
+                &trivy,
+                "trivy convert --format cosign-vuln --output scan.json report.json",
+            ),
+            ("raw-grype-as-a-scan", &grype, &*command_of_page()),
+        ] {
+            let image = bench.push(name);
+            let kind = "https://in-toto.io/attestation/vulns/v0.2";
+            bench.attest(&image, kind, report, SCANS);
+            let raw = format!("which is a scan only in another form: `{command}`");
+            bench.undecided(&image, &[&raw, "cosign attest --yes --type vuln"]);
+        }
         let image = bench.push("raw-trivy");
         bench.attest(&image, "https://example.com/trivy/v1", &trivy, SCANS);
         bench

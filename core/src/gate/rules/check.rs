@@ -190,7 +190,7 @@ pub(super) fn is_by_accepted(
 
 /// The hint about a statement that cannot be read: `otherwise`, if a later statement can take its place. Without a verified time, none
 /// is known to be later.
-pub(super) fn replacing(is_timed: bool, otherwise: &'static str) -> &'static str {
+pub(super) fn replacing(is_timed: bool, otherwise: &str) -> &str {
     match is_timed {
         true => otherwise,
         false => {

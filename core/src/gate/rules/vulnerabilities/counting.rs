@@ -149,10 +149,15 @@ impl Vulnerabilities {
         &self,
         finding: &VulnerabilityFinding,
     ) -> Option<VulnerabilitySeverity> {
-        let unknown = self
-            .unknown_severity
-            .unwrap_or(VulnerabilitySeverity::Critical);
-        let severity = finding.severity.unwrap_or(unknown);
+        let severity = finding
+            .severity
+            .unwrap_or_else(|| self.severity_of_unknown());
+    /// The severity as which a finding counts whose severity is not known.
+    pub(super) fn severity_of_unknown(&self) -> VulnerabilitySeverity {
+        self.unknown_severity
+            .unwrap_or(VulnerabilitySeverity::Critical)
+    }
+
         let is_accepted = severity <= self.maximum_severity
             || self.only_fixable && finding.is_fixable == Some(false)
             || self.accept_suppressed && finding.is_suppressed;

@@ -169,7 +169,7 @@ reasons! {
         "Attest it in the form of a scan: the message has the command that makes this form of the report. Or scan again: `trivy image --format cosign-vuln --output scan.json IMAGE@DIGEST`, then `cosign attest --yes --type vuln --predicate scan.json IMAGE@DIGEST`.";
     SCAN_UNREADABLE = "scan-unreadable",
         "An accepted signer has signed a scan that this version cannot read. It could have findings.",
-        "Scan again with each scanner, in a form that the documentation of `vulnerabilities` names, or update the gate. The detail names the field.";
+        "Scan again with each scanner, in a form that the documentation of `vulnerabilities` names, or update the gate. Leave out of a report with too many findings what the policy accepts, such as with `trivy image --severity HIGH,CRITICAL`. The detail names the field.";
     VEX_UNREADABLE = "vex-unreadable",
         "The image passes only with OpenVEX documents, and a document of an accepted signer cannot be read. It could say that the image is affected.",
         "Write the document in the form of OpenVEX 0.2, such as with `vexctl create`, and attest it with `cosign attest --type openvex`; then attest every other document that clears a finding again. The detail names the field.";
@@ -300,7 +300,7 @@ impl Vulnerabilities {
         let ages = self.ages(check);
         let current = CurrentScans::of(&signed, ages.scan);
         // 3. A scan that cannot be read could be the newest.
-        if let Some(unreadable) = current.unreadable(&signed, ages.scan) {
+        if let Some(unreadable) = self.unreadable(&signed, &current, ages.scan, check) {
             return Err(unreadable);
         }
         if current.scans.is_empty() {

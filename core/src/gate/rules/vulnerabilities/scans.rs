@@ -7,13 +7,21 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     DATABASE_AGE_UNKNOWN, DATABASE_TOO_OLD, EarliestTimes, ImageCheck, ImageEvidence, Judgement,
     NOTHING_SCANNED, SCAN_OF_ANOTHER_ARTIFACT, SCAN_OLDER_THAN_DATABASE, SCAN_TIME_UNKNOWN,
-    SCAN_UNREADABLE, Vulnerabilities, is_scan, listed, minute,
+    SCAN_UNREADABLE, Vulnerabilities, VulnerabilitySeverity, is_scan, listed, minute,
 };
 use crate::attest::VerifiedStatement;
-use crate::attest::predicate::{Predicate, VulnerabilityScan};
+use crate::attest::predicate::{Predicate, RawReport, VulnerabilityScan};
+use crate::attest::unaccepted::TOO_LARGE;
 use crate::gate::rules::check::{SigningTimes, in_time, replacing};
 use crate::gate::signer::Mismatch;
 
+/// The severities for which Trivy has a word.
+const OF_TRIVY: [VulnerabilitySeverity; 4] = [
+    VulnerabilitySeverity::Low,
+    VulnerabilitySeverity::Medium,
+    VulnerabilitySeverity::High,
+    VulnerabilitySeverity::Critical,
+];
 /// A database may be this much newer than the scan, because the clocks of two machines differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -22,12 +30,21 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 pub(super) struct SignedScans<'e> {
     /// By accepted signers, each once.
     read: Vec<SignedScan<'e>>,
-    /// By accepted signers, and not understood, with the time of the signature.
-    unreadable: Vec<(String, Option<Timestamp>)>,
+    /// By accepted signers, and not understood.
+    unreadable: Vec<UnreadableScan>,
     /// By accepted signers, with a time in the future: why they do not count.
     pub(super) in_the_future: Vec<String>,
     /// By other signers: why they do not count.
     pub(super) not_accepted: Vec<(Mismatch, String)>,
+}
+
+/// A scan that is not understood.
+struct UnreadableScan {
+    /// When it was signed; `None` where nothing confirms a time.
+    at: Option<Timestamp>,
+    /// Whose it is, and why it is not understood.
+    detail: String,
+    is_too_large: bool,
 }
 
 /// A scan by an accepted signer.
@@ -74,17 +91,20 @@ impl<'e> SignedScans<'e> {
                 }
                 Predicate::Unreadable(why) => {
                     let detail = format!("scan by {by}: {why}");
-                    unreadable.push((statement, detail));
+                    unreadable.push((statement, detail, why.reason == TOO_LARGE));
                 }
                 _ => {}
             }
         }
         signed.read = read.into_values().collect();
-        let times = SigningTimes::of(unreadable.iter().map(|(statement, _)| *statement));
+        let times = SigningTimes::of(unreadable.iter().map(|(statement, ..)| *statement));
         let unreadable = unreadable.into_iter();
-        signed.unreadable = unreadable
-            .map(|(statement, detail)| (detail, times.at(statement)))
-            .collect();
+        let unreadable = unreadable.map(|(statement, detail, is_too_large)| UnreadableScan {
+            at: times.at(statement),
+            detail,
+            is_too_large,
+        });
+        signed.unreadable = unreadable.collect();
         signed
     }
 }
@@ -137,12 +157,12 @@ impl<'e> CurrentScans<'e> {
             .any(|scanner| scanner.eq_ignore_ascii_case(name))
     }
 
-    /// The judgement if a scan that cannot be read could be newer than one of these.
-    pub(super) fn unreadable(
+    /// The scan that cannot be read and could be newer than one of these, if there is one.
+    fn unreadable<'s>(
         &self,
-        signed: &SignedScans<'_>,
+        signed: &'s SignedScans<'_>,
         earliest: Option<Timestamp>,
-    ) -> Option<Judgement> {
+    ) -> Option<&'s UnreadableScan> {
         let oldest = self.scans.iter().map(|it| it.at).min().flatten();
         let could_count = |at: Option<Timestamp>| match at {
             None => true,
@@ -150,12 +170,8 @@ impl<'e> CurrentScans<'e> {
                 oldest.is_none_or(|oldest| at >= oldest) && earliest.is_none_or(|first| at >= first)
             }
         };
-        let unreadable = signed.unreadable.iter().filter(|(_, at)| could_count(*at));
-        let (detail, at) = unreadable.min_by_key(|(detail, at)| (at.is_some(), detail))?;
-        Some(Judgement::undecided(SCAN_UNREADABLE, detail.clone()).hint(replacing(
-            at.is_some(),
-            "scan again with each scanner, such as `trivy image --format cosign-vuln` and `cosign attest --type vuln`; or update the gate",
-        )))
+        let unreadable = signed.unreadable.iter().filter(|it| could_count(it.at));
+        unreadable.min_by_key(|it| (it.at.is_some(), &it.detail))
     }
 
     /// What is said of the newest scan, where all scans are too old.
@@ -173,6 +189,50 @@ impl<'e> CurrentScans<'e> {
 }
 
 impl Vulnerabilities {
+    /// The judgement if a scan that cannot be read could be newer than one that counts.
+    pub(super) fn unreadable(
+        &self,
+        signed: &SignedScans<'_>,
+        current: &CurrentScans<'_>,
+        earliest: Option<Timestamp>,
+        check: &ImageCheck<'_>,
+    ) -> Option<Judgement> {
+        let unreadable = current.unreadable(signed, earliest)?;
+        let name = check.name();
+        let attest = format!("`cosign attest --yes --type vuln --predicate scan.json {name}`");
+        let hint = match unreadable.is_too_large {
+            true => format!(
+                "leave out of the report what the policy accepts: `trivy image{} --format cosign-vuln --output scan.json {name}`, then {attest}; or build the image with fewer packages",
+                self.options_of_trivy()
+            ),
+            false => format!(
+                "scan again with each scanner: `trivy image --format cosign-vuln --output scan.json {name}`, or `grype {name} --output json > report.json` and `{}`; then {attest}; or update the gate",
+                RawReport::Grype.conversion()
+            ),
+        };
+        let judgement = Judgement::undecided(SCAN_UNREADABLE, unreadable.detail.clone());
+        Some(judgement.hint(replacing(unreadable.at.is_some(), &hint)))
+    }
+
+    /// The options by which Trivy leaves out of its report what the policy accepts.
+    fn options_of_trivy(&self) -> String {
+        let above = |severity: &VulnerabilitySeverity| *severity > self.maximum_severity;
+        let unknown = Some(self.severity_of_unknown()).filter(above);
+        let unknown = unknown.map(|_| "UNKNOWN".to_owned());
+        let named = OF_TRIVY.iter().filter(|it| above(it));
+        let named = named.map(|it| it.to_string().to_ascii_uppercase());
+        let severities: Vec<_> = unknown.into_iter().chain(named).collect();
+        let fixable = if self.only_fixable {
+            " --ignore-unfixed"
+        } else {
+            ""
+        };
+        match severities.is_empty() {
+            true => fixable.to_owned(),
+            false => format!(" --severity {}{fixable}", severities.join(",")),
+        }
+    }
+
     /// Whether a scan can be used for this image.
     ///
     /// # Errors
@@ -197,10 +257,18 @@ impl Vulnerabilities {
             ))
         };
         let scanned = &scan.scanned;
-        if let Some(kind) = &scanned.other_kind {
-            return Err(another(format!(
-                "the report is of a `{kind}`, not of an image"
-            )));
+        match scanned.other_kind.as_deref() {
+            None => {}
+            Some("") => {
+                return Err(another(
+                    "the report does not say what was scanned".to_owned(),
+                ));
+            }
+            Some(kind) => {
+                return Err(another(format!(
+                    "the report is of a `{kind}`, not of an image"
+                )));
+            }
         }
         let subject = statement.subject();
         if !scanned.digests.is_empty() && !scanned.digests.contains(subject) {
