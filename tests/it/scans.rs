@@ -350,7 +350,68 @@ async fn an_openvex_document_by_another_signer_does_nothing_and_is_named_in_the_
 }
 
 #[tokio::test]
-async fn a_million_findings_are_undecided() {
+async fn an_openvex_document_by_the_accepted_signer_that_does_not_count_is_named_with_why() {
+    let another = format!("pkg:oci/app@sha256:{}", "3".repeat(64));
+    for (place, value, words) in [
+        (
+            "/statements/0/products/0/@id",
+            "pkg:oci/app",
+            "`CVE-2026-9` does not count, because no product of it names an image by digest",
+        ),
+        (
+            "/statements/0/products/0/@id",
+            &*another,
+            "because its product is the image `sha256:3333",
+        ),
+        (
+            "/statements/0/status",
+            "NOT_AFFECTED",
+            "`NOT_AFFECTED` is not a status of OpenVEX 0.2",
+        ),
+        (
+            "/statements/0/justification",
+            "we_said_so",
+            "`not_affected` needs a justification",
+        ),
+        ("/timestamp", "", "the document has no `timestamp`"),
+        (
+            "/@context",
+            "https://openvex.dev/ns/v0.2",
+            "is not that of OpenVEX 0.2",
+        ),
+    ] {
+        let signer = keyless("release@example.com");
+        let rule =
+            json!({"maximumSeverity": "Medium", "signedBy": signer, "vex": {"signedBy": signer}});
+        let bench = Bench::under(&json!({
+            "requirements": [{"digestPinned": {}}, {"vulnerabilities": rule}],
+            "uncovered": "Allow",
+        }));
+        let mut document = json!({
+            "@context": "https://openvex.dev/ns/v0.2.0",
+            "timestamp": "2200-01-01T00:00:00Z",
+            "statements": [{
+                "vulnerability": {"name": "CVE-2026-9"},
+                "products": [{"@id": format!("pkg:oci/app@{}", bench.digest)}],
+                "status": "not_affected",
+                "justification": "component_not_present",
+            }],
+        });
+        *document.pointer_mut(place).unwrap() = json!(value);
+        let vex = ("https://openvex.dev/ns", document);
+        let vex = layer(FACTS.attestation(&bench.digest, "release", vex, None));
+        bench.only(&[bench.scan("1h", &critical()), vex]);
+        let image = format!("{}@{}", bench.repository, bench.digest);
+        let review = bench.gate.review(&[image]).await;
+        let mut findings = review.verdict.policies()[0].findings().iter();
+        let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+        assert_eq!(finding.reason, "vulnerable");
+        assert!(finding.detail.contains(words), "{}", finding.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_million_findings_are_undecided_with_a_hint_that_helps() {
     let bench = Bench::new();
     let found = vec![json!({"id": "C"}); 1_000_000];
     let predicate = json!({
@@ -362,6 +423,15 @@ async fn a_million_findings_are_undecided() {
     assert!(bundle.len() < 16 << 20);
     bench.only(&[layer(bundle)]);
     assert_eq!(bench.says(&bench.gate).await, "undecided scan-unreadable");
+    let image = format!("{}@{}", bench.repository, bench.digest);
+    let review = bench.gate.review(std::slice::from_ref(&image)).await;
+    let mut findings = review.verdict.policies()[0].findings().iter();
+    let finding = findings.find(|it| it.rule == "vulnerabilities").unwrap();
+    let command = format!(
+        "`trivy image --severity UNKNOWN,HIGH,CRITICAL --format cosign-vuln --output scan.json {image}`"
+    );
+    let hint = finding.hint.as_deref().unwrap();
+    assert!(hint.contains(&command), "{hint}");
 }
 
 #[tokio::test]

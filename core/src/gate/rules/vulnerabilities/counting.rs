@@ -24,6 +24,8 @@ const NAMED: usize = 5;
 pub(super) struct Counted<'s> {
     /// Those that count, the most severe first: severity, id, package, and what is added to them in messages.
     denying: BTreeSet<(Reverse<VulnerabilitySeverity>, &'s str, &'s str, String)>,
+    /// The same findings with all of their ids.
+    denied: Vec<(Reverse<VulnerabilitySeverity>, &'s VulnerabilityFinding)>,
     /// The exceptions that accept a finding, by id, with their ends.
     excepted: BTreeMap<&'s str, Timestamp>,
     /// The number of findings that do no harm, by OpenVEX documents, and the time of the oldest statement among these.
@@ -63,11 +65,18 @@ impl<'s> Counted<'s> {
                 counted.harmless_since = Some(oldest.min(since));
                 continue;
             }
+            counted.denied.push((Reverse(severity), finding));
             counted
                 .denying
                 .insert((Reverse(severity), &finding.id, &finding.package, added));
         }
+        counted.denied.sort_by_key(|(severity, _)| *severity);
         counted
+    }
+
+    /// The findings that count, the most severe first.
+    pub(super) fn denied(&self) -> impl Iterator<Item = &'s VulnerabilityFinding> {
+        self.denied.iter().map(|(_, finding)| *finding)
     }
 
     /// The denial, if a finding counts.
@@ -144,6 +153,12 @@ impl<'s> Counted<'s> {
 }
 
 impl Vulnerabilities {
+    /// The severity as which a finding counts whose severity is not known.
+    pub(super) fn severity_of_unknown(&self) -> VulnerabilitySeverity {
+        self.unknown_severity
+            .unwrap_or(VulnerabilitySeverity::Critical)
+    }
+
     /// The severity of a finding, if it is one that counts without an exception.
     fn severity_that_counts(
         &self,
@@ -152,12 +167,6 @@ impl Vulnerabilities {
         let severity = finding
             .severity
             .unwrap_or_else(|| self.severity_of_unknown());
-    /// The severity as which a finding counts whose severity is not known.
-    pub(super) fn severity_of_unknown(&self) -> VulnerabilitySeverity {
-        self.unknown_severity
-            .unwrap_or(VulnerabilitySeverity::Critical)
-    }
-
         let is_accepted = severity <= self.maximum_severity
             || self.only_fixable && finding.is_fixable == Some(false)
             || self.accept_suppressed && finding.is_suppressed;

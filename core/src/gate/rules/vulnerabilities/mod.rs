@@ -334,6 +334,9 @@ impl Vulnerabilities {
     }
 
     /// The ages that are bounded.
+            denied
+                .detail
+                .push_str(&vex.without_effect(counted.denied()));
     pub(in crate::gate) fn bounded_ages(&self) -> Vec<ScanAge> {
         let of_scan = self.maximum_age.map(|_| ScanAge::Scan);
         let of_database = self.maximum_database_age.map(|_| ScanAge::Database);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE, listed};
+use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE, listed, sentence};
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
     PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_cve, is_vex,
@@ -14,6 +14,11 @@ use crate::attest::predicate::{
 use crate::gate::image::Digest;
 use crate::gate::rules::check::{SigningTimes, in_time, replacing};
 use crate::gate::signer::AcceptedSigner;
+
+/// The most documents, and the most statements, without effect that a denial names.
+const NAMED: usize = 2;
+/// The most findings for which statements without effect are searched, which costs time.
+const SEARCHED: usize = 100;
 
 /// The signer of OpenVEX documents.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -163,6 +168,85 @@ impl<'e> VexStatements<'e> {
             })
     }
 
+    /// What accepted signers say without effect, as the end of a sentence about findings that count; empty if there is nothing.
+    pub(super) fn without_effect<'f>(
+        &self,
+        findings: impl Iterator<Item = &'f VulnerabilityFinding>,
+    ) -> String {
+        let unreadable: BTreeSet<_> = self
+            .unreadable
+            .iter()
+            .map(|(detail, _)| &**detail)
+            .collect();
+        let mut statements = BTreeSet::new();
+        for finding in findings.take(SEARCHED) {
+            if statements.len() > NAMED {
+                break;
+            }
+            statements.extend(self.missing(finding));
+        }
+        let mut text = String::new();
+        if !unreadable.is_empty() {
+            let unreadable = unreadable.into_iter();
+            text = format!("; this does not count: {}", listed(unreadable, NAMED));
+        }
+        for statement in statements.iter().take(NAMED) {
+            text.push_str(statement);
+        }
+        if statements.len() > NAMED {
+            text.push_str("; and more");
+        }
+        text
+    }
+
+    /// Why statements that would make a finding harmless are not about this image or package.
+    fn missing(&self, finding: &VulnerabilityFinding) -> BTreeSet<String> {
+        let of_ids = finding.ids().flat_map(|id| {
+            let of_id = self.by_id.get(&id.to_ascii_lowercase());
+            of_id.into_iter().flatten()
+        });
+        let harmless = of_ids.filter(|(_, it)| it.status.is_harmless());
+        let package = PackageUrl::parse(&finding.package);
+        let others = harmless.filter(|(_, it)| !self.is_about(it, package.as_ref()));
+        let misses: BTreeSet<Miss<'_>> = others.filter_map(|(_, it)| self.miss(it)).collect();
+        let misses = misses.into_iter().take(NAMED + 1);
+        misses
+            .map(|miss| {
+                let why = match miss {
+                    Miss::NoDigest => {
+                        "no product of it names an image by digest, such as `pkg:oci/app@sha256:…`"
+                            .to_owned()
+                    }
+                    Miss::AnotherImage(digest) => format!("its product is the image `{digest}`"),
+                    Miss::AnotherPackage if package.is_none() => {
+                        "it names subcomponents, and the scan does not give a package URL"
+                            .to_owned()
+                    }
+                    Miss::AnotherPackage => {
+                        format!("no subcomponent of it is `{:.200}`", finding.package)
+                    }
+                };
+                sentence(format_args!(
+                    "; an OpenVEX statement about `{:.100}` does not count, because {why}",
+                    finding.id
+                ))
+            })
+            .collect()
+    }
+
+    /// How near a statement with products comes to being about this image.
+    fn miss<'s>(&self, statement: &'s VexStatement) -> Option<Miss<'s>> {
+        let each = statement.products.iter().map(|product| {
+            let mut digests = product.digests.iter();
+            match digests.find(|digest| Some(*digest) != self.subject) {
+                _ if product.digests.is_empty() => Miss::NoDigest,
+                Some(other) => Miss::AnotherImage(other),
+                None => Miss::AnotherPackage,
+            }
+        });
+        each.max()
+    }
+
     /// The judgement if a document that cannot be read could be newer than what makes findings harmless since `oldest`.
     pub(super) fn unreadable(&self, oldest: Option<Timestamp>) -> Option<Judgement> {
         let oldest = oldest?;
@@ -177,6 +261,14 @@ impl<'e> VexStatements<'e> {
     }
 }
 
+/// Why a statement is not about an image or a package of it: the last of these comes the nearest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Miss<'s> {
+    NoDigest,
+    AnotherImage(&'s Digest),
+    AnotherPackage,
+}
+
 /// Whether a statement that names a finding is about this vulnerability of it. Two vulnerabilities can have the same advisory, so what
 /// is harmless and names CVE ids has to name this one.
 fn is_about_cve(statement: &VexStatement, cve: Option<&str>) -> bool {
@@ -185,4 +277,100 @@ fn is_about_cve(statement: &VexStatement, cve: Option<&str>) -> bool {
         cves.peek().is_none() || cves.any(|id| id.eq_ignore_ascii_case(cve))
     };
     !statement.status.is_harmless() || cve.is_none_or(is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::attest::predicate::VexDocument;
+
+    fn digest(name: &str) -> Digest {
+        Digest::sha256(name.as_bytes())
+    }
+
+    fn finding(package: &str) -> VulnerabilityFinding {
+        VulnerabilityFinding {
+            id: "CVE-2026-9".into(),
+            aliases: ["GHSA-9".into()].into(),
+            package: package.into(),
+            severity: None,
+            is_fixable: None,
+            is_suppressed: false,
+        }
+    }
+
+    /// What is said of a finding in a package, with statements about these products.
+    fn said(package: &str, status: &str, products: &[Value], unreadable: &[&str]) -> String {
+        let of = |product: &Value| json!({"vulnerability": {"name": "ghsa-9"}, "products": [product], "status": status, "impact_statement": "x"});
+        let document = json!({
+            "@context": "https://openvex.dev/ns/v0.2.0", "timestamp": "2026-11-01T00:00:00Z",
+            "statements": products.iter().map(of).collect::<Vec<_>>(),
+        });
+        let document = VexDocument::read(&document.to_string()).unwrap();
+        let statements = document.statements.iter().map(|it| (it.at, it));
+        let subject = digest("image");
+        let unreadable = unreadable.iter().map(|why| ((*why).to_owned(), None));
+        let all = VexStatements {
+            by_id: BTreeMap::from([("ghsa-9".to_owned(), statements.collect())]),
+            unreadable: unreadable.collect(),
+            subject: Some(&subject),
+        };
+        all.without_effect([&finding(package)].into_iter())
+    }
+
+    #[test]
+    fn a_statement_about_something_else_is_named_with_why() {
+        let image = |name: &str| json!({"@id": format!("pkg:oci/app@{}", digest(name))});
+        let component = |purl: &str| {
+            let mut product = image("image");
+            product["subcomponents"] = json!([{"@id": purl}]);
+            product
+        };
+        let zlib = "pkg:apk/alpine/zlib@1.3";
+        let other = format!("its product is the image `{}`", digest("other"));
+        for (package, product, why) in [
+            (
+                zlib,
+                json!({"@id": "pkg:oci/app"}),
+                "no product of it names an image by digest",
+            ),
+            (zlib, image("other"), other.as_str()),
+            (
+                zlib,
+                component("pkg:apk/alpine/musl"),
+                "no subcomponent of it is `pkg:apk/alpine/zlib@1.3`",
+            ),
+            (
+                "zlib@1.3",
+                component(zlib),
+                "the scan does not give a package URL",
+            ),
+        ] {
+            let said = said(package, "not_affected", &[product], &[]);
+            let about = "; an OpenVEX statement about `CVE-2026-9` does not count, because ";
+            assert!(said.starts_with(about) && said.contains(why), "{said}");
+        }
+        for (status, product) in [
+            ("not_affected", image("image")),
+            ("affected", image("other")),
+        ] {
+            assert_eq!(said(zlib, status, &[product], &[]), "");
+        }
+    }
+
+    #[test]
+    fn what_is_named_is_limited() {
+        let images =
+            (0..9).map(|n: u8| json!({"@id": format!("pkg:oci/app@{}", digest(&n.to_string()))}));
+        let images: Vec<_> = images.collect();
+        let text = said("", "fixed", &images, &["b", "a", "c", "a"]);
+        assert!(
+            text.starts_with("; this does not count: a, b and 1 more; an OpenVEX"),
+            "{text}"
+        );
+        assert_eq!(text.matches("does not count, because").count(), NAMED);
+        assert!(text.ends_with("; and more"), "{text}");
+    }
 }
