@@ -111,11 +111,14 @@ impl TryFrom<String> for Moment {
         // A date alone; a longer text without an offset could be any of many instants.
         let day = (text.len() == 10).then(|| text.parse().ok()).flatten();
         let instant = || text.parse().ok().map(Moment::Instant);
-        day.map(Moment::Day).or_else(instant).ok_or_else(|| {
+        let moment = day.map(Moment::Day).or_else(instant).ok_or_else(|| {
             format!(
                 "`{text:.80}` is neither a date such as `2026-12-31` (in UTC) nor a time with its offset such as `2026-12-31T18:00:00Z`"
             )
-        })
+        })?;
+        let end = moment.end();
+        end.map_err(|_| format!("`{text}` is out of range: the last day is 9999-12-29"))?;
+        Ok(moment)
     }
 }
 

@@ -461,6 +461,15 @@ fn an_entry_that_nothing_or_everything_can_meet_is_refused() {
             "`scanners` has an empty name",
         ),
         (
+            vulnerabilities("scanners", json!(["grype", "Trivy "])),
+            "no scanner is called `Trivy `",
+        ),
+        (vulnerabilities("scanners", json!(["Trivy"])), ""),
+        (
+            vulnerabilities("exceptions", exception("CVE-2026-*", "r", "2026-12-31")),
+            "one entry for each vulnerability",
+        ),
+        (
             vulnerabilities("exceptions", json!(exceptions)),
             "more than 1000 entries",
         ),

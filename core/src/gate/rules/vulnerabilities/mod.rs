@@ -209,8 +209,14 @@ impl Entry for Vulnerabilities {
 
     fn validate(&self) -> Result<(), String> {
         let scanners = self.scanners.as_deref();
-        if scanners.is_some_and(|scanners| scanners.iter().any(|name| name.trim().is_empty())) {
+        let mut names = scanners.into_iter().flatten();
+        if names.clone().any(|name| name.trim().is_empty()) {
             return Err("`scanners` has an empty name".to_owned());
+        }
+        if let Some(name) = names.find(|name| name.trim() != *name) {
+            return Err(format!(
+                "`scanners`: no scanner is called `{name:.80}`; remove the white space around the name"
+            ));
         }
         if scanners.is_some_and(<[String]>::is_empty) {
             return Err(
@@ -226,8 +232,14 @@ impl Entry for Vulnerabilities {
         if exceptions.any(|it| it.id.trim().is_empty() || it.reason.trim().is_empty()) {
             return Err("an entry of `exceptions` has an empty `id` or `reason`".to_owned());
         }
-        let ends = self.exceptions.iter().map(|it| it.until.end());
-        ends.collect::<Result<Vec<_>, _>>().map(drop)
+        let mut exceptions = self.exceptions.iter();
+        if let Some(it) = exceptions.find(|it| it.id.contains('*')) {
+            return Err(format!(
+                "`exceptions`: the id `{:.80}` is compared as it is written, so it matches nothing; write one entry for each vulnerability",
+                it.id
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -322,6 +334,9 @@ impl Vulnerabilities {
         // 6. What was found, and does harm.
         let counted = Counted::of(self, &current, &vex, check.promotion.at);
         if let Some(mut denied) = counted.denial(self) {
+            denied
+                .detail
+                .push_str(&vex.without_effect(counted.denied()));
             let others = VexDocuments::of_others(self.vex.as_deref(), evidence, check);
             denied.detail.push_str(&others);
             return Err(denied);
@@ -334,9 +349,6 @@ impl Vulnerabilities {
     }
 
     /// The ages that are bounded.
-            denied
-                .detail
-                .push_str(&vex.without_effect(counted.denied()));
     pub(in crate::gate) fn bounded_ages(&self) -> Vec<ScanAge> {
         let of_scan = self.maximum_age.map(|_| ScanAge::Scan);
         let of_database = self.maximum_database_age.map(|_| ScanAge::Database);
