@@ -128,11 +128,11 @@ impl Bench {
         self.gate.check(&image.by_digest())
     }
 
-    /// `check` cannot decide, and says all of this.
-    fn undecided(&self, image: &Tagged, saying: &[&str]) {
+    /// `check` cannot decide, and says why and all of these commands.
+    fn undecided(&self, image: &Tagged, why: &str, commands: &[String]) {
         let ran = self.check(image);
         assert_eq!(ran.code, Some(3), "{ran}");
-        for words in saying {
+        for words in commands.iter().map(String::as_str).chain([why]) {
             assert!(ran.stdout.contains(words), "expected {words}: {ran}");
         }
     }
@@ -274,27 +274,23 @@ fn a_raw_report_is_refused_with_the_command_that_makes_the_right_form() {
         // cosign drops what is not in its form of a scan.
         bench.attest(&image, "vuln", &trivy, SCANS);
         let name = image.by_digest();
-        let of_trivy = format!("`trivy image --format cosign-vuln --output scan.json {name}`");
-        let of_grype = format!("`grype {name} --output json > report.json`");
-        let attest = format!("`cosign attest --yes --type vuln --predicate scan.json {name}`");
+        let commands = |image: &Tagged| {
+            let name = image.by_digest();
+            [
+                "`trivy image --format cosign-vuln --output scan.json IMAGE`".to_owned(),
+                "`grype IMAGE --output json > report.json`".to_owned(),
+                format!("`{}`", command_of_page()),
+                format!("`cosign attest --yes --type vuln --predicate scan.json {name}`"),
+            ]
+        };
         let dropped = "drops everything that is not in its form of a scan";
-        bench.undecided(
-            &image,
-            &[dropped, &of_trivy, &of_grype, &command_of_page(), &attest],
-        );
-        for (name, report, command) in [
-            (
-                "raw-trivy-as-a-scan",
-                &trivy,
-                "trivy convert --format cosign-vuln --output scan.json report.json",
-            ),
-            ("raw-grype-as-a-scan", &grype, &*command_of_page()),
-        ] {
-            let image = bench.push(name);
+        bench.undecided(&image, dropped, &commands(&image));
+        for (scanner, report) in [("Trivy", &trivy), ("Grype", &grype)] {
+            let image = bench.push(&format!("raw-{scanner}-as-a-scan").to_lowercase());
             let kind = "https://in-toto.io/attestation/vulns/v0.2";
             bench.attest(&image, kind, report, SCANS);
-            let raw = format!("which is a scan only in another form: `{command}`");
-            bench.undecided(&image, &[&raw, "cosign attest --yes --type vuln"]);
+            let raw = format!("it is a report as {scanner} writes it");
+            bench.undecided(&image, &raw, &commands(&image));
         }
         let image = bench.push("raw-trivy");
         bench.attest(&image, "https://example.com/trivy/v1", &trivy, SCANS);

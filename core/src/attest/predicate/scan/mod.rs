@@ -164,8 +164,7 @@ impl VulnerabilityScan {
         };
         if let Some(report) = written.raw() {
             return Err(refused(&format!(
-                "it is a report of {report}, which is a scan only in another form: `{}`",
-                report.conversion()
+                "it is a report as {report} writes it, which is a scan only in the form of cosign"
             )));
         }
         if let Some(name) = written.first_misplaced() {

@@ -74,13 +74,12 @@ impl<'s> Counted<'s> {
         counted
     }
 
-    /// The findings that count, the most severe first.
-    pub(super) fn denied(&self) -> impl Iterator<Item = &'s VulnerabilityFinding> {
-        self.denied.iter().map(|(_, finding)| *finding)
-    }
-
     /// The denial, if a finding counts.
-    pub(super) fn denial(&self, rule: &Vulnerabilities) -> Option<Judgement> {
+    pub(super) fn denial(
+        &self,
+        rule: &Vulnerabilities,
+        vex: &VexStatements<'_>,
+    ) -> Option<Judgement> {
         let most = rule.maximum_severity;
         let named = self
             .denying
@@ -99,9 +98,11 @@ impl<'s> Counted<'s> {
             count => format!("{count} vulnerabilities"),
         };
         let detail = format!("{vulnerabilities} above `{most}`: {}", listed(named, NAMED));
-        Some(Judgement::fail(VULNERABLE, detail).hint(
-            "build the image with fixed packages, scan it and attest the report; or ask for an entry in the policy's `exceptions`",
-        ))
+        let denied = self.denied.iter().map(|(_, finding)| *finding);
+        Some(Judgement::fail(VULNERABLE, detail).hint(format!(
+            "build the image with fixed packages, scan it and attest the report; or ask for an entry in the policy's `exceptions`{}",
+            vex.without_effect(denied)
+        )))
     }
 
     pub(super) fn pass(

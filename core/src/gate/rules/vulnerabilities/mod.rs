@@ -333,10 +333,7 @@ impl Vulnerabilities {
         }
         // 6. What was found, and does harm.
         let counted = Counted::of(self, &current, &vex, check.promotion.at);
-        if let Some(mut denied) = counted.denial(self) {
-            denied
-                .detail
-                .push_str(&vex.without_effect(counted.denied()));
+        if let Some(mut denied) = counted.denial(self, &vex) {
             let others = VexDocuments::of_others(self.vex.as_deref(), evidence, check);
             denied.detail.push_str(&others);
             return Err(denied);

@@ -205,8 +205,9 @@ impl Vulnerabilities {
                 "leave out of the report what the policy accepts: `trivy image{} --format cosign-vuln --output scan.json {name}`, then {attest}; or build the image with fewer packages",
                 self.options_of_trivy()
             ),
+            // An answer of the webhook cuts long lines, so the image is named once.
             false => format!(
-                "scan again with each scanner: `trivy image --format cosign-vuln --output scan.json {name}`, or `grype {name} --output json > report.json` and `{}`; then {attest}; or update the gate",
+                "scan again with each scanner: `trivy image --format cosign-vuln --output scan.json IMAGE`, or `grype IMAGE --output json > report.json` and `{}`; then {attest}; or update the gate",
                 RawReport::Grype.conversion()
             ),
         };

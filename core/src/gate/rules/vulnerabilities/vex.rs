@@ -168,16 +168,14 @@ impl<'e> VexStatements<'e> {
             })
     }
 
-    /// What accepted signers say without effect, as the end of a sentence about findings that count; empty if there is nothing.
+    /// What accepted signers say without effect, as the end of the hint about findings that count; empty if there is nothing. An answer
+    /// of the webhook cuts long lines, and the detail is the longest.
     pub(super) fn without_effect<'f>(
         &self,
         findings: impl Iterator<Item = &'f VulnerabilityFinding>,
     ) -> String {
-        let unreadable: BTreeSet<_> = self
-            .unreadable
-            .iter()
-            .map(|(detail, _)| &**detail)
-            .collect();
+        let unreadable = self.unreadable.iter();
+        let unreadable: BTreeSet<_> = unreadable.map(|(why, _)| format!("{why:.250}")).collect();
         let mut statements = BTreeSet::new();
         for finding in findings.take(SEARCHED) {
             if statements.len() > NAMED {
@@ -185,18 +183,19 @@ impl<'e> VexStatements<'e> {
             }
             statements.extend(self.missing(finding));
         }
-        let mut text = String::new();
-        if !unreadable.is_empty() {
-            let unreadable = unreadable.into_iter();
-            text = format!("; this does not count: {}", listed(unreadable, NAMED));
+        let mut all = Vec::new();
+        for said in [unreadable, statements] {
+            let more = said.len() > NAMED;
+            all.extend(said.into_iter().take(NAMED));
+            all.extend(more.then(|| "and more".to_owned()));
         }
-        for statement in statements.iter().take(NAMED) {
-            text.push_str(statement);
+        match all.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; or correct the OpenVEX documents, of which this does not count: {}",
+                all.join("; ")
+            ),
         }
-        if statements.len() > NAMED {
-            text.push_str("; and more");
-        }
-        text
     }
 
     /// Why statements that would make a finding harmless are not about this image or package.
@@ -227,7 +226,7 @@ impl<'e> VexStatements<'e> {
                     }
                 };
                 sentence(format_args!(
-                    "; an OpenVEX statement about `{:.100}` does not count, because {why}",
+                    "the statement about `{:.100}`, because {why}",
                     finding.id
                 ))
             })
@@ -349,8 +348,8 @@ mod tests {
             ),
         ] {
             let said = said(package, "not_affected", &[product], &[]);
-            let about = "; an OpenVEX statement about `CVE-2026-9` does not count, because ";
-            assert!(said.starts_with(about) && said.contains(why), "{said}");
+            let about = "does not count: the statement about `CVE-2026-9`, because ";
+            assert!(said.contains(about) && said.contains(why), "{said}");
         }
         for (status, product) in [
             ("not_affected", image("image")),
@@ -366,11 +365,9 @@ mod tests {
             (0..9).map(|n: u8| json!({"@id": format!("pkg:oci/app@{}", digest(&n.to_string()))}));
         let images: Vec<_> = images.collect();
         let text = said("", "fixed", &images, &["b", "a", "c", "a"]);
-        assert!(
-            text.starts_with("; this does not count: a, b and 1 more; an OpenVEX"),
-            "{text}"
-        );
-        assert_eq!(text.matches("does not count, because").count(), NAMED);
+        let unreadable = "does not count: a; b; and more; the statement";
+        assert!(text.contains(unreadable), "{text}");
+        assert_eq!(text.matches("the statement about").count(), NAMED);
         assert!(text.ends_with("; and more"), "{text}");
     }
 }
