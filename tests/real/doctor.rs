@@ -593,6 +593,90 @@ fn documents_without_an_effect_are_found() {
 }
 
 #[test]
+fn policies_that_decide_nothing_a_governor_who_approves_and_replicas_on_one_node_are_found() {
+    let plane = ControlPlane::start();
+    install(&plane);
+    let binding = "validatingadmissionpolicybinding/promotion-gate-configuration";
+    plane.kubectl(["delete", binding]).ok();
+    until("the webhook configuration is deleted", || {
+        let deleted = plane.kubectl(["delete", "validatingwebhookconfiguration", "promotion-gate"]);
+        deleted.is_ok().then_some(())
+    });
+    let about = |id: &str| {
+        let ran = doctor(&plane, &["--output=json"]);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"));
+        let mut findings = report["findings"].as_array().unwrap().iter();
+        let finding = findings.find(|finding| finding["id"] == id)?;
+        Some(finding["about"].to_string())
+    };
+    let has = |id: &str| about(id).is_some();
+    let holes = [
+        "policy-does-not-enforce",
+        "document-refused",
+        "no-policies",
+        "gate-on-one-node",
+    ];
+    assert!(!holes.into_iter().any(has));
+
+    let mut audits = policy(json!({}), json!([{"digestPinned": {}}]));
+    audits["spec"]["enforcement"] = json!("Audit");
+    apply(&plane, &audits);
+    assert!(has("policy-does-not-enforce"));
+
+    let signs = json!({"issuer": "https://accounts.example", "email": "gina@example.com"});
+    let identities = json!([{"certificate": signs}, {"kubernetes": {"user": "gina@example.com"}}]);
+    let gina = json!({"name": "gina", "identities": identities});
+    apply(
+        &plane,
+        &own("PeopleDirectory", "example", json!({"people": [gina]})),
+    );
+    let approvals = json!({"from": [{"person": "gina"}], "differentFromAuthor": false});
+    apply(
+        &plane,
+        &policy(
+            json!({}),
+            json!([{"digestPinned": {}}, {"approvals": approvals}]),
+        ),
+    );
+    let refused = about("document-refused").unwrap();
+    assert!(
+        refused.contains("the governor `gina@example.com` is the person `gina`, who approves"),
+        "{refused}"
+    );
+
+    plane.kubectl(["delete", "promotionpolicy", "all"]).ok();
+    assert!(has("no-policies"));
+
+    let deployment = plane.kubectl([
+        "get",
+        "deployment",
+        "promotion-gate",
+        "-n",
+        "promotion-gate",
+        "-o",
+        "json",
+    ]);
+    let deployment: Value = serde_json::from_str(&deployment.ok()).unwrap();
+    for name in ["one", "two"] {
+        let mut pod = deployment["spec"]["template"].clone();
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["namespace"] = json!("promotion-gate");
+        pod["spec"]["nodeName"] = json!("node");
+        // No controller counts what a quota allows.
+        pod["spec"]
+            .as_object_mut()
+            .unwrap()
+            .remove("priorityClassName");
+        apply(&plane, &pod);
+        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        merge(&plane, ["pod", name], &["--subresource=status"], &status);
+    }
+    assert!(has("gate-on-one-node"));
+}
+
+#[test]
 fn the_commands_of_recover_lead_back_in_when_no_gate_answers() {
     let plane = ControlPlane::start();
     install(&plane);
