@@ -108,7 +108,7 @@ struct Turn<'l> {
 }
 
 impl Turn<'_> {
-    /// The list was read, or failed: waits until the watch may go on.
+    /// The list was read: waits until the watch may go on.
     async fn is_over(self) {
         drop(self.place);
         let mut are_read = self.lists.are_read.subscribe();
@@ -206,9 +206,8 @@ impl<T: Clone + PartialEq> Watched<T> {
                 Some(why) => self.lose(why),
                 None => wait = WAITS.1,
             }
-            if let Some(turn) = turn.take() {
-                turn.is_over().await;
-            }
+            // Another list may be read meanwhile.
+            drop(turn.take());
             sleep(wait).await;
             wait = (wait * 2).min(WAITS.1);
         }
@@ -451,6 +450,21 @@ mod tests {
         let after = Duration::from_millis;
         assert_eq!(known_after(after(200), after(300)).await, ["a"]);
         assert_eq!(known_after(after(400), after(300)).await, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_list_that_fails_is_read_again_without_waiting_for_others() {
+        let watched = Watched::new(2, Arc::default());
+        let first = FirstLists::default();
+        let lists = Mutex::new([vec![], listed(&["a"])].into_iter());
+        let start = || {
+            let next = lists.lock().unwrap().next();
+            stream::iter(next.unwrap_or_default())
+        };
+        let follow = watched.follow(&first, start, |name: &str| (name.to_owned(), ()));
+        let soon = WAITS.0 + Duration::from_millis(100);
+        let _ = timeout(soon, follow).await;
+        assert_eq!(names(&watched), ["a"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -256,7 +256,7 @@ fn a_denial_shows_why_each_statement_does_not_count() {
     );
     assert_eq!(
         finding.detail,
-        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression was not evaluated: there is no field `result`; test it with `has(…)` first"
+        "the statement by `build@example.com` (issuer `https://issuer.example`): the expression was not evaluated: there is no field `result` (line 1, column 10); test it with `has(…)` first"
     );
 }
 

@@ -520,9 +520,11 @@ async fn a_request_under_way_is_answered_when_the_gate_stops() {
 #[tokio::test]
 async fn new_requests_are_answered_during_the_shutdown_delay() {
     let mut gate = Gate::start(SIGNED).await;
+    gate.until("/metrics", "\npromotion_gate_ready 1\n").await;
     let shutdown_delay = Duration::from_secs(2);
     gate.stop.take().unwrap().send(shutdown_delay).unwrap();
     gate.until("/readyz", "stopping").await;
+    gate.until("/metrics", "\npromotion_gate_ready 0\n").await;
     let (allowed, message) = gate.says("nginx").await;
     assert!(!allowed && message.contains("nginx"), "{message}");
     let late = gate.client.post(gate.url("/validate")).body("{}");

@@ -565,13 +565,17 @@ async fn the_webhook_is_ready_without_a_repository_and_takes_its_roots_over_as_t
         !allowed && message.contains("[trust-root-missing]"),
         "{message}"
     );
+    let age = "\npromotion_gate_trust_root_age_seconds{root=\"ours\"} ";
+    let known = "\npromotion_gate_trust_root_known{root=\"ours\"} ";
+    gate.until("/metrics", &format!("{known}0\n")).await;
+    assert!(!gate.probe("/metrics").await.1.contains(age));
 
     site.recover();
     gate.policy(&edits[0]);
     gate.until("/readyz", "ready\n").await;
     assert_eq!(gate.says(&signed).await, (true, String::new()));
-    let age = "\npromotion_gate_trust_root_age_seconds{root=\"ours\"} ";
     gate.until("/metrics", age).await;
+    gate.until("/metrics", &format!("{known}1\n")).await;
 
     site.publish(&other_root());
     gate.policy(&edits[1]);
@@ -581,7 +585,8 @@ async fn the_webhook_is_ready_without_a_repository_and_takes_its_roots_over_as_t
     .await;
     gate.policy(SIGNED);
     until("the root is gone", async || {
-        !gate.probe("/metrics").await.1.contains(age)
+        let metrics = gate.probe("/metrics").await.1;
+        !metrics.contains(age) && !metrics.contains(known)
     })
     .await;
     gate.close().await;

@@ -556,6 +556,20 @@ struct Installed {
 impl Installed {
     /// Installs the chart, and names the governor.
     fn new() -> Installed {
+        Installed::by(|installed| {
+            let chart = chart();
+            let install = ["install", NAMESPACE, &chart, "--create-namespace"];
+            let install = [&install[..], &["--set", IMAGE]].concat();
+            let notes = installed.helm(&installed.grace, &install).ok();
+            assert!(
+                notes.contains("rollout status deployment/promotion-gate"),
+                "{notes}"
+            );
+        })
+    }
+
+    /// Installs it in some way, and names the governor.
+    fn by(install: impl FnOnce(&Installed)) -> Installed {
         let plane = ControlPlane::start();
         for user in ["grace", "bob"] {
             let binding = ["create", "clusterrolebinding", user];
@@ -571,18 +585,7 @@ impl Installed {
             let get = ["get", "namespace", "kube-system"];
             installed.plane.kubectl(get).is_ok().then_some(())
         });
-        let chart = chart();
-        let install = ["install", NAMESPACE, &chart, "--create-namespace"];
-        let notes = installed
-            .helm(
-                &installed.grace,
-                &[&install[..], &["--set", IMAGE]].concat(),
-            )
-            .ok();
-        assert!(
-            notes.contains("rollout status deployment/promotion-gate"),
-            "{notes}"
-        );
+        install(&installed);
         assert!(installed.webhooks().is_null(), "nothing is asked yet");
         let governed = json!({
             "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "GateConfiguration",
@@ -691,6 +694,29 @@ fn upgrade_and_rollback_keep_the_webhooks_that_the_gate_wrote_and_upgrade_the_de
     installed.helm(&installed.grace, &rollback).ok();
     assert_eq!(version(), "0.1.0");
     assert_eq!(installed.webhooks(), written);
+}
+
+#[test]
+fn the_chart_takes_over_what_the_plain_manifests_installed() {
+    let installed = Installed::by(|installed| {
+        let all = format!("{ROOT}/deploy");
+        let apply = ["apply", "--server-side", "--kustomize", &all];
+        installed.plane.kubectl(apply).ok();
+    });
+    installed.fill_in();
+    let written = installed.webhooks();
+    let chart = chart();
+    let install = ["install", NAMESPACE, &chart, "--set", IMAGE];
+    installed.helm(&installed.grace, &install).refused();
+    let take_over = [&install[..], &["--take-ownership"]].concat();
+    installed.helm(&installed.grace, &take_over).ok();
+    assert_eq!(installed.webhooks(), written);
+    let annotations = &installed.configuration()["metadata"]["annotations"];
+    assert_eq!(annotations["meta.helm.sh/release-name"], NAMESPACE);
+
+    let uninstall = ["uninstall", NAMESPACE];
+    installed.helm(&installed.grace, &uninstall).ok();
+    assert!(!installed.exists(CONFIGURATIONS, "promotion-gate"));
 }
 
 #[test]

@@ -341,6 +341,55 @@ fn a_status_says_what_counts_and_the_last_valid_version_survives_a_restart() {
     cluster.until_field(kind, "strict", ".status.lastValidSpec", "");
 }
 
+/// As after a rollback of the gate: the definitions and the policy are those of a newer version.
+#[test]
+fn of_a_stored_policy_with_a_rule_of_a_newer_version_a_replica_that_starts_decides_by_the_last_valid_version()
+ {
+    let mut cluster = Cluster::start();
+    let kind = "promotionpolicy";
+    cluster
+        .apply("PromotionPolicy", "strict", pinned("first"))
+        .ok();
+    cluster.until_field(kind, "strict", READY, "True");
+    let entry =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/requirements/items";
+    let newer = json!([
+        {"op": "remove", "path": format!("{entry}/x-kubernetes-validations")},
+        {"op": "add", "path": format!("{entry}/properties/ruleOfANewerVersion"), "value": {"type": "object"}},
+    ]);
+    let newer = newer.to_string();
+    let patch = ["patch", "crd", "promotionpolicies.promotion-gate.dev"];
+    let patch = patch.into_iter().chain(["--type=json", "-p", &newer]);
+    cluster.plane.kubectl(patch).ok();
+    let mut spec = pinned("second");
+    let requirements = spec["requirements"].as_array_mut().unwrap();
+    requirements.push(json!({"ruleOfANewerVersion": {}}));
+    until(
+        "the newer definition takes it, and the gate refuses it",
+        || {
+            let refused = cluster.apply("PromotionPolicy", "strict", spec.clone());
+            let by_gate = "`ruleOfANewerVersion` is not known to this version";
+            refused.stderr.contains(by_gate).then_some(())
+        },
+    );
+    cluster.slip_in("PromotionPolicy", "strict", spec);
+    cluster.until_field(kind, "strict", READY, "False");
+    let message = cluster.field(kind, "strict", MESSAGE);
+    assert!(
+        message.contains("`ruleOfANewerVersion` is not known to this version"),
+        "{message}"
+    );
+    let name = ".status.lastValidSpec.requirements[0].name";
+    cluster.until_field(kind, "strict", name, "first");
+
+    cluster.restart();
+    cluster.until_refused("policy `strict`");
+    let pinned = format!("registry.example/app@sha256:{}", "0".repeat(64));
+    let apply = ["apply", "--dry-run=server", "-f", "-"];
+    let pinned = deployment("pinned", &pinned);
+    cluster.plane.kubectl_as(User::Alice, apply, &pinned).ok();
+}
+
 #[test]
 fn of_two_gates_one_holds_the_lease_and_reads_feeds_and_both_decide_by_its_status() {
     let endpoint = Address::free();

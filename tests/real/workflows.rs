@@ -98,7 +98,7 @@ fn cosign_has_the_options_that_the_page_gives_it_in_another_ci() {
     let home = tempfile::tempdir().unwrap();
     let mut signed_with = Vec::new();
     for line in block.lines() {
-        let Some(call) = line.strip_prefix("cosign ") else {
+        let Some(call) = line.trim_start().strip_prefix("cosign ") else {
             continue;
         };
         let mut words = call.split_whitespace();

@@ -72,9 +72,14 @@ pub(super) fn missing_field<'e>(part: &'e IdedExpr, known: &mut Known<'e>) -> Op
     match &part.expr {
         Expr::Select(select) => of(&select.operand, known).lacks(&select.field),
         Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
-            (operators::INDEX, [value, key]) | (operators::IN, [key, value]) => {
-                of(value, known).lacks(text(key)?)
-            }
+            (operators::INDEX, [value, key]) => of(value, known).lacks(text(key)?),
+            (operators::IN, [key, value]) => match (of(value, known), text(key)?) {
+                (Declared::Plain, _) => Some(
+                    "`in` looks in a list or in the keys of a map, and this is a text or a time; `contains` looks in a text"
+                        .to_owned(),
+                ),
+                (map, key) => map.lacks(key),
+            },
             _ => None,
         },
         _ => None,
@@ -96,10 +101,17 @@ fn of<'e>(part: &'e IdedExpr, known: &mut Known<'e>) -> Declared {
                 (map, Some(key)) => map.field(key),
                 (..) => Declared::Anything,
             },
+            (operators::CONDITIONAL, [_, one, other]) => {
+                let [one, other] = [one, other].map(|it| of(it, known));
+                match one.fields() == other.fields() {
+                    true => one,
+                    false => Declared::Anything,
+                }
+            }
             _ => Declared::Anything,
         },
         // What `filter` leaves is declared as the list is.
-        Expr::Comprehension(over) if is_filter(over) => of(&over.iter_range, known),
+        Expr::Comprehension(over) if leaves_items(over) => of(&over.iter_range, known),
         _ => Declared::Anything,
     }
 }
@@ -115,7 +127,7 @@ pub(super) fn of_loop<'e>(over: &'e ComprehensionExpr, known: &mut Known<'e>) ->
 }
 
 /// Whether each step appends the item itself, or nothing.
-fn is_filter(over: &ComprehensionExpr) -> bool {
+fn leaves_items(over: &ComprehensionExpr) -> bool {
     let appended = |step: &IdedExpr| match &step.expr {
         Expr::Call(CallExpr {
             func_name, args, ..
@@ -130,7 +142,7 @@ fn is_filter(over: &ComprehensionExpr) -> bool {
         Expr::Call(call) if call.func_name == operators::CONDITIONAL => {
             call.args.get(1).is_some_and(appended)
         }
-        _ => false,
+        _ => appended(&over.loop_step),
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Expression {
     metered: IdedExpr,
     patterns: Vec<Pattern>,
     uses: BTreeSet<String>,
+    /// The fields that it asks for, each with line and column.
+    fields: Vec<(String, (usize, usize))>,
     loops: usize,
 }
 
@@ -201,6 +203,9 @@ impl Expression {
         }
         let unknown = names::unknown(&parsed, variables);
         let uses = names::used(&parsed);
+        let fields = names::fields(&parsed).into_iter();
+        let fields = fields.map(|(name, id)| (name.to_owned(), place(id)));
+        let fields: Vec<_> = fields.collect();
         let (patterns, odd) = pattern::compile(&mut parsed);
         let found = unknown.into_iter().chain(odd);
         let mut faults: Vec<_> = found
@@ -220,6 +225,7 @@ impl Expression {
                 metered: metered(parsed),
                 patterns,
                 uses,
+                fields,
                 loops: shape.loops,
             }),
             false => Err(faults),
@@ -239,6 +245,23 @@ impl Expression {
     /// Whether the expression uses a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.uses.contains(variable)
+    }
+
+    /// What an error of the evaluation means for the author of the expression. A field that is missing has its place, where the
+    /// expression asks for it once.
+    fn failure(&self, error: ExecutionError) -> NotEvaluated {
+        let ExecutionError::NoSuchKey(key) = error else {
+            return failure(error);
+        };
+        let mut places = self.fields.iter().filter(|(name, _)| **name == **key);
+        let place = match (places.next(), places.next()) {
+            (Some((_, (line, column))), None) => format!(" (line {line}, column {column})"),
+            _ => String::new(),
+        };
+        NotEvaluated::Failed(format!(
+            "there is no field `{}`{place}; test it with `has(…)` first",
+            short(&key)
+        ))
     }
 
     /// Evaluates the expression with these values of its variables.
@@ -276,7 +299,8 @@ impl Expression {
                 context.add_variable_as_val(&name, Box::new(pattern.clone()));
             }
             context.add_variable_as_val(meter::VARIABLE, Box::new(meter.clone()));
-            let result = CelValue::resolve_val(&self.metered, &context).map_err(failure)?;
+            let result = CelValue::resolve_val(&self.metered, &context)
+                .map_err(|error| self.failure(error))?;
             to_json(&*result).map_err(NotEvaluated::Failed)
         }));
         work.take(&meter);
@@ -369,10 +393,6 @@ fn place_of(source: &str, places: &SourceInfo, id: u64) -> (usize, usize) {
 /// What an error of the evaluation means for the author of the expression.
 fn failure(error: ExecutionError) -> NotEvaluated {
     NotEvaluated::Failed(match error {
-        ExecutionError::NoSuchKey(key) => format!(
-            "there is no field `{}`; test it with `has(…)` first",
-            short(&key)
-        ),
         ExecutionError::IndexOutOfBounds(_) => {
             "a list has fewer items than the expression asks for".to_owned()
         }

@@ -191,6 +191,17 @@ fn collect<'e>(part: &'e IdedExpr, bound: &mut Vec<&'e str>, used: &mut BTreeSet
     }
 }
 
+/// The fields that an expression asks for, each with the part that does.
+pub(super) fn fields(expression: &IdedExpr) -> Vec<(&str, u64)> {
+    let mut fields: Vec<_> = parts(expression).into_iter().flat_map(fields).collect();
+    if let Expr::Select(select) = &expression.expr
+        && !select.test
+    {
+        fields.push((&select.field, expression.id));
+    }
+    fields
+}
+
 /// The names and fields in an expression that are not known, each with the part that holds it and a message.
 pub(super) fn unknown(expression: &IdedExpr, variables: &[(&str, Declared)]) -> Vec<(u64, String)> {
     let mut known: Known<'_> = variables.to_vec();

@@ -252,6 +252,10 @@ fn an_evaluation_that_fails_says_why() {
     for (source, expected) in [
         (
             "body.missing",
+            "there is no field `missing` (line 1, column 5); test it with `has(…)` first",
+        ),
+        (
+            "body.missing == 1 || body.missing == 2",
             "there is no field `missing`; test it with `has(…)` first",
         ),
         (
@@ -324,6 +328,8 @@ fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
             "digset",
         ),
         ("object.all(key, !has(key.name))", "name"),
+        ("!has((body.ok ? object : object).lables)", "lables"),
+        ("images.map(i, i).all(i, !has(i.tagg))", "tagg"),
     ] {
         let refused = compile(source).expect_err(source);
         let message = format!("there is no field `{field}`");
@@ -332,6 +338,11 @@ fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
             .filter(|fault| fault.message.starts_with(&message));
         assert!(named.count() > 0, "{source}: {refused:?}");
     }
+    let refused = compile("'prod' in object.name").unwrap_err();
+    assert!(
+        refused[0].message.contains("`contains` looks in a text"),
+        "{refused:?}"
+    );
     assert_eq!(
         compile("body.ok &&\n  has(images[0].tga)")
             .unwrap_err()

@@ -275,7 +275,7 @@ mod tests {
             ),
             (
                 "body.result",
-                "the expression: there is no field `result`; test it with `has(…)` first",
+                "the expression: there is no field `result` (line 1, column 5); test it with `has(…)` first",
             ),
         ] {
             assert_eq!(read(expression), Err(expected.to_owned()), "{expression}");

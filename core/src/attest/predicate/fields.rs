@@ -191,8 +191,14 @@ impl<'de, T: ReadFields<'de>> Deserialize<'de> for IfObject<T> {
     }
 }
 
-/// A value that is skipped, unless it is a list whose first item is an object that `T` refuses. The other items are not looked at, so
-/// that skipping stays cheap.
+/// An item of a list that is looked at only to see what it is.
+pub(super) trait Telling {
+    /// Whether it is a finding, by fields that say so only together.
+    fn is_finding(&self) -> bool;
+}
+
+/// A value that is skipped, unless it is a list whose first item is an object that `T` refuses, or a finding. The other items are not
+/// looked at, so that skipping stays cheap.
 pub(super) struct NoListOf<T>(PhantomData<T>);
 
 impl<T> Default for NoListOf<T> {
@@ -201,33 +207,73 @@ impl<T> Default for NoListOf<T> {
     }
 }
 
-impl<'de, T: ReadFields<'de>> OfAny<'de> for NoListOf<T> {
+impl<'de, T: ReadFields<'de> + Telling> OfAny<'de> for NoListOf<T> {
     fn of_list<A: SeqAccess<'de>>(mut items: A) -> Result<NoListOf<T>, A::Error> {
-        if items.next_element::<IfObject<T>>()?.is_some() {
-            skip_items(items)?;
+        let Some(IfObject(first)) = items.next_element::<IfObject<T>>()? else {
+            return Ok(NoListOf::default());
+        };
+        if first.is_some_and(|it| it.is_finding()) {
+            return Err(de::Error::custom(NOT_READ));
         }
+        skip_items(items)?;
         Ok(NoListOf::default())
     }
 }
 
-impl<'de, T: ReadFields<'de>> Deserialize<'de> for NoListOf<T> {
+impl<'de, T: ReadFields<'de> + Telling> Deserialize<'de> for NoListOf<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<NoListOf<T>, D::Error> {
         from.deserialize_any(AnyForm(PhantomData))
     }
 }
 
-/// The value of a key under which findings are not read, so that every value is refused.
+const NOT_READ: &str = "findings are not read from this field";
+
+/// Whether a value is an object, a text, or a list with an item.
+#[derive(Clone, Copy, Default)]
+pub(super) struct HoldsSomething(pub(super) bool);
+
+impl<'de> OfAny<'de> for HoldsSomething {
+    fn of_text() -> HoldsSomething {
+        HoldsSomething(true)
+    }
+
+    fn of_object<A: MapAccess<'de>>(mut entries: A) -> Result<HoldsSomething, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(HoldsSomething(true))
+    }
+
+    fn of_list<A: SeqAccess<'de>>(mut items: A) -> Result<HoldsSomething, A::Error> {
+        let has_item = items.next_element::<IgnoredAny>()?.is_some();
+        skip_items(items)?;
+        Ok(HoldsSomething(has_item))
+    }
+}
+
+impl<'de> Deserialize<'de> for HoldsSomething {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<HoldsSomething, D::Error> {
+        from.deserialize_any(AnyForm(PhantomData))
+    }
+}
+
+/// The value of a key under which findings are not read: it is refused, unless it holds nothing.
 #[derive(Default)]
 pub(super) struct Misplaced;
 
 impl<'de> Deserialize<'de> for Misplaced {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Misplaced, D::Error> {
-        Err(de::Error::custom("findings are not read from this field"))
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Misplaced, D::Error> {
+        match HoldsSomething::deserialize(from)? {
+            HoldsSomething(true) => Err(de::Error::custom(NOT_READ)),
+            HoldsSomething(false) => Ok(Misplaced),
+        }
     }
 }
 
-/// What is made of a value of any form. What is not an object or a list is the default, and so are these two unless it says otherwise.
+/// What is made of a value of any form. It is the default, unless a text, an object or a list makes another one.
 trait OfAny<'de>: Default {
+    fn of_text() -> Self {
+        Self::default()
+    }
+
     fn of_object<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Self::default())
@@ -262,7 +308,7 @@ impl<'de, T: OfAny<'de>> Visitor<'de> for AnyForm<T> {
     }
 
     fn visit_str<E>(self, _: &str) -> Result<T, E> {
-        Ok(T::default())
+        Ok(T::of_text())
     }
 
     fn visit_unit<E>(self) -> Result<T, E> {

@@ -30,8 +30,8 @@ pub use emergency::{
 pub use openvex::{VexDocument, VexProduct, VexStatement, VexStatus, is_vex};
 pub use provenance::{BuildActor, BuildType, NamedSource, Said, SlsaProvenance, SourceRepository};
 pub use purl::{
-    PackageName, PackageUrl, is_package_url, is_type, is_unseen, name_and_version, usual_name,
-    usual_version,
+    PackageName, PackageUrl, is_no_version, is_package_url, is_type, is_unseen, name_and_version,
+    usual_name, usual_version,
 };
 pub use sbom::{MAXIMUM_PACKAGES, SbomFormat, SoftwareBill, is_sbom};
 pub(crate) use scan::RawReport;

@@ -20,9 +20,13 @@ fn after_scheme(text: &str) -> Option<&str> {
 
 /// Whether a character is a control character, an invisible one, or the one that stands for a character that could not be read.
 pub fn is_unseen(character: char) -> bool {
+    // Unicode's `Default_Ignorable_Code_Point`, and what changes the direction of a text.
     let is_invisible = matches!(
         character,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}'
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{fffd}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
     );
     is_invisible || character.is_control()
 }
@@ -35,10 +39,17 @@ pub fn is_type(kind: &str) -> bool {
         && others.all(|it| it.is_ascii_alphanumeric() || matches!(it, '.' | '+' | '-'))
 }
 
+/// Whether a version says that there is none: as SPDX (`NOASSERTION`, `NONE`) and Syft (`UNKNOWN`) write it.
+pub fn is_no_version(version: &str) -> bool {
+    ["", "NOASSERTION", "NONE", "UNKNOWN"]
+        .iter()
+        .any(|it| it.eq_ignore_ascii_case(version))
+}
+
 /// The package URL with the version that a document gives beside it, if it has no version itself.
 pub(super) fn with_version(url: Box<str>, version: &str) -> Box<str> {
     let version = version.trim();
-    if matches!(version, "" | "NOASSERTION") || version.contains(is_unseen) {
+    if is_no_version(version) || version.contains(is_unseen) {
         return url;
     }
     let separator = match Parts::of(&url).map(|parts| parts.version) {
@@ -369,6 +380,8 @@ mod tests {
             ("pkg:npm/a@2", "1", "pkg:npm/a@2"),
             ("pkg:npm/a", "", "pkg:npm/a"),
             ("pkg:npm/a", "NOASSERTION", "pkg:npm/a"),
+            ("pkg:npm/a", "None", "pkg:npm/a"),
+            ("pkg:npm/a", "UNKNOWN", "pkg:npm/a"),
             ("pkg:npm/a", "1\u{fffd}", "pkg:npm/a"),
             ("pkg:np%6d/a", "1", "pkg:np%6d/a"),
         ] {

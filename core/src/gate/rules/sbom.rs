@@ -15,8 +15,8 @@ use super::{
 };
 use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
-    PackageName, Predicate, SbomFormat, SoftwareBill, is_package_url, is_sbom, is_type, is_unseen,
-    name_and_version, usual_name, usual_version,
+    PackageName, Predicate, SbomFormat, SoftwareBill, is_no_version, is_package_url, is_sbom,
+    is_type, is_unseen, name_and_version, usual_name, usual_version,
 };
 use crate::gate::evidence::{Form, ImageEvidence};
 use crate::gate::finding::Outcome;
@@ -37,7 +37,7 @@ use crate::reason::{Reason, reasons};
 ///
 /// The version of a package is that of its package URL, or else the one that the document gives the package: `version`,
 /// `versionInfo` or `software_packageVersion`. The rule is undecided if a pattern with a version matches the name of a package
-/// without a version, and if a package URL cannot be read and is of a type that a pattern names. A package URL cannot be read if it
+/// without a version (`NOASSERTION`, `NONE` and `UNKNOWN` are none), and if a package URL cannot be read and is of a type that a pattern names. A package URL cannot be read if it
 /// has control or invisible characters, white space where a part of the name or the version begins or ends, or a type of other
 /// characters than letters, digits, `.`, `+` and `-`. With such a type, it could be of any type.
 ///
@@ -418,7 +418,7 @@ impl<'p> DeniedPackages<'p> {
             return found;
         }
         for written in bill.packages.iter().filter(|it| is_package_url(it)) {
-            let Some(package) = PackageName::of(written) else {
+            let Some(mut package) = PackageName::of(written) else {
                 if found.unclear.is_none() && self.are_of_type_of(written) {
                     let why = format!(
                         "`{written:.200}` is not a package URL, so it is not known which package it is"
@@ -427,6 +427,7 @@ impl<'p> DeniedPackages<'p> {
                 }
                 continue;
             };
+            package.version = package.version.filter(|it| !is_no_version(it));
             let Some(pattern) = self.pattern_of(&package) else {
                 continue;
             };

@@ -19,7 +19,9 @@ mod trivy;
 
 use jiff::Timestamp;
 
-use super::fields::{self, Gathered, Instant, IsThere, Known, Misplaced, Text, known_fields};
+use super::fields::{
+    self, Gathered, HoldsSomething, Instant, IsThere, Known, Misplaced, Telling, Text, known_fields,
+};
 use crate::attest::unaccepted::{
     FORMAT_NOT_SUPPORTED, MALFORMED_PREDICATE, TOO_LARGE, UnacceptedReason,
 };
@@ -358,37 +360,34 @@ known_fields! {
         "metadata" => metadata: Known<WrittenTimes>,
         /// The text of cosign's specification has this field, and no program writes it.
         "scanners" => several: IsThere,
-        "SchemaVersion" => schema: IsThere,
-        "ArtifactType" => artifact_type: IsThere,
-        "Metadata" => of_trivy: IsThere,
-        "Results" => of_results: IsThere,
-        "descriptor" => descriptor: IsThere,
-        "matches" => matches: IsThere,
-        "ignoredMatches" => ignored: IsThere,
-        "result" => result: IsThere,
-        "results" => results: IsThere,
-        "findings" => findings: IsThere,
-        "vulnerabilities" => vulnerabilities: IsThere,
-        "Vulnerabilities" => capital: IsThere,
+        "Metadata" => of_trivy: HoldsSomething,
+        "Results" => of_results: HoldsSomething,
+        "matches" => matches: HoldsSomething,
+        "ignoredMatches" => ignored: HoldsSomething,
+        "result" => result: HoldsSomething,
+        "results" => results: HoldsSomething,
+        "findings" => findings: HoldsSomething,
+        "vulnerabilities" => vulnerabilities: HoldsSomething,
+        "Vulnerabilities" => capital: HoldsSomething,
     } no lists of AnotherFinding
 }
 
 impl WrittenScan {
     /// The scanner, if it is a report as the scanner writes it.
     fn raw(&self) -> Option<RawReport> {
-        if self.schema.0 && (self.of_results.0 || self.artifact_type.0) {
-            Some(RawReport::Trivy)
-        } else if self.matches.0 && self.descriptor.0 {
-            Some(RawReport::Grype)
-        } else {
+        let Known(scanner) = &self.scanner;
+        if !scanner.uri.0.is_empty() || !matches!(scanner.result, ScanResult::Missing) {
             None
+        } else if self.of_trivy.0 {
+            Some(RawReport::Trivy)
+        } else {
+            self.matches.0.then_some(RawReport::Grype)
         }
     }
 
     /// The first key that a scan does not have, and under which another format has findings or metadata.
     fn first_misplaced(&self) -> Option<&'static str> {
         let all = [
-            ("scanners", self.several),
             ("Metadata", self.of_trivy),
             ("Results", self.of_results),
             ("matches", self.matches),
@@ -400,7 +399,8 @@ impl WrittenScan {
             ("Vulnerabilities", self.capital),
         ];
         let mut all = all.into_iter();
-        all.find_map(|(name, IsThere(is_there))| is_there.then_some(name))
+        let several = self.several.0.then_some("scanners");
+        several.or_else(|| all.find_map(|(name, HoldsSomething(it))| it.then_some(name)))
     }
 }
 
@@ -409,7 +409,15 @@ known_fields! {
     struct AnotherFinding {
         "VulnerabilityID" => _of_trivy: Misplaced,
         "vulnerability" => _of_grype: Misplaced,
-        "severity" => _of_in_toto: Misplaced,
+        /// The last two are a finding of in-toto together.
+        "id" => id: HoldsSomething,
+        "severity" => severity: HoldsSomething,
+    }
+}
+
+impl Telling for AnotherFinding {
+    fn is_finding(&self) -> bool {
+        self.id.0 && self.severity.0
     }
 }
 

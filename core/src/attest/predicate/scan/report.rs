@@ -11,8 +11,8 @@ use super::severity::VulnerabilitySeverity;
 use super::trivy::{TrivyMetadata, TrivyResults};
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Gather, Gathered, IfObject, Instant, IsThere, Known, List, Made, Misplaced, OfText, ReadFields,
-    Text, gather, known_fields, read_entries, too_many,
+    Gather, Gathered, HoldsSomething, IfObject, Instant, Known, List, Made, Misplaced, OfText,
+    ReadFields, Telling, Text, gather, known_fields, read_entries, too_many,
 };
 use crate::gate::Digest;
 
@@ -49,10 +49,10 @@ known_fields! {
         "ignoredMatches" => pub(super) ignored: Gathered<Findings<GrypeIgnoredMatch>>,
         "source" => pub(super) source: Option<Known<GrypeSource>>,
         "descriptor" => pub(super) descriptor: Option<Known<GrypeDescriptor>>,
-        "Vulnerabilities" => pub(super) vulnerabilities: IsThere,
-        "vulnerabilities" => pub(super) listed: IsThere,
+        "Vulnerabilities" => pub(super) vulnerabilities: HoldsSomething,
+        "vulnerabilities" => pub(super) listed: HoldsSomething,
         /// Trivy's report of a cluster has this field.
-        "Resources" => pub(super) resources: IsThere,
+        "Resources" => pub(super) resources: HoldsSomething,
     } no lists of AnotherList
 }
 
@@ -63,6 +63,12 @@ known_fields! {
         "vulnerability" => _of_grype: Misplaced,
         "Vulnerabilities" => _list: Misplaced,
         "Results" => _results: Misplaced,
+    }
+}
+
+impl Telling for AnotherList {
+    fn is_finding(&self) -> bool {
+        false
     }
 }
 

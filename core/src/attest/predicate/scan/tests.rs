@@ -378,6 +378,18 @@ fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
     let mut beside = vulns(&scanner);
     beside["found"] = listed;
     refused(in_toto(&beside), elsewhere);
+    // What a scanner of its own says besides is ignored, and so is a field that holds nothing.
+    let mut within = scanner.clone();
+    within["policies"] = json!([{"name": "ours", "severity": "HIGH"}]);
+    let mut beside = vulns(&within);
+    merge(
+        &mut beside,
+        &json!({
+            "summary": [{"severity": "HIGH", "count": 0}], "schemaVersion": 2, "artifactType": "x", "descriptor": {},
+            "results": null, "vulnerabilities": [],
+        }),
+    );
+    assert_eq!(in_toto(&beside).unwrap().findings.len(), 0);
     // Findings that the scanner suppressed are findings.
     let modified = json!([{
         "Class": "os-pkgs",

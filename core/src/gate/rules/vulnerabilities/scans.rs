@@ -202,7 +202,7 @@ impl Vulnerabilities {
         let attest = format!("`cosign attest --yes --type vuln --predicate scan.json {name}`");
         let hint = match unreadable.is_too_large {
             true => format!(
-                "leave out of the report what the policy accepts: `trivy image{} --format cosign-vuln --output scan.json {name}`, then {attest}; or build the image with fewer packages",
+                "build the image with fewer packages; or, if no other policy that reads these scans is stricter, leave out of the report what this one accepts: `trivy image{} --format cosign-vuln --output scan.json {name}`, then {attest}",
                 self.options_of_trivy()
             ),
             // An answer of the webhook cuts long lines, so the image is named once.

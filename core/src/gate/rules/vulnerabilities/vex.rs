@@ -192,7 +192,7 @@ impl<'e> VexStatements<'e> {
         match all.is_empty() {
             true => String::new(),
             false => format!(
-                "; or correct the OpenVEX documents, of which this does not count: {}",
+                "; or correct the OpenVEX documents: these parts do not count: {}",
                 all.join("; ")
             ),
         }
@@ -348,7 +348,7 @@ mod tests {
             ),
         ] {
             let said = said(package, "not_affected", &[product], &[]);
-            let about = "does not count: the statement about `CVE-2026-9`, because ";
+            let about = "do not count: the statement about `CVE-2026-9`, because ";
             assert!(said.contains(about) && said.contains(why), "{said}");
         }
         for (status, product) in [
@@ -365,7 +365,7 @@ mod tests {
             (0..9).map(|n: u8| json!({"@id": format!("pkg:oci/app@{}", digest(&n.to_string()))}));
         let images: Vec<_> = images.collect();
         let text = said("", "fixed", &images, &["b", "a", "c", "a"]);
-        let unreadable = "does not count: a; b; and more; the statement";
+        let unreadable = "do not count: a; b; and more; the statement";
         assert!(text.contains(unreadable), "{text}");
         assert_eq!(text.matches("the statement about").count(), NAMED);
         assert!(text.ends_with("; and more"), "{text}");
