@@ -240,8 +240,6 @@ fn service(name: &str) -> Option<Endpoint> {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_logging(args.log_format);
-    // The first random number takes 25 ms, in which the crypto library measures the jitter of the clock. Without a thread, it comes later.
-    let _ = std::thread::Builder::new().spawn(|| aws_lc_rs::rand::fill(&mut [0]));
     let mut config = Config::load(args.config.as_deref())?;
     config.loopback = asks_loopback(in_a_pod(), args.address);
     for warning in &config.warnings {
