@@ -109,7 +109,7 @@ struct Turn<'l> {
 
 impl Turn<'_> {
     /// The list was read: waits until the watch may go on.
-    async fn is_over(self) {
+    async fn end(self) {
         drop(self.place);
         let mut are_read = self.lists.are_read.subscribe();
         let _ = timeout(FIRST_LISTS, are_read.wait_for(|are_read| *are_read)).await;
@@ -184,7 +184,7 @@ impl<T: Clone + PartialEq> Watched<T> {
                         wait = WAITS.0;
                         self.replace(std::mem::take(&mut listed), is_partial);
                         if let Some(turn) = turn.take() {
-                            turn.is_over().await;
+                            turn.end().await;
                         }
                     }
                     Some(Ok(Event::Apply(object))) => {

@@ -571,8 +571,8 @@ fn the_action_refuses_a_runner_that_the_program_is_not_built_for_and_downloads_n
     let folder = tempfile::TempDir::new().unwrap();
     for name in ["curl", "sha256sum"] {
         let program = folder.path().join(name);
-        // Says what it was asked for, and makes the file that `chmod` needs.
-        let text = "#!/bin/sh\necho \"$@\"\n: > \"$RUNNER_TEMP/promotion-gate/promotion-gate\"\n";
+        // Reads its input, says what it was asked for, and makes the file that `chmod` needs.
+        let text = "#!/bin/sh\ncat > /dev/null\necho \"$@\"\n: > \"$RUNNER_TEMP/promotion-gate/promotion-gate\"\n";
         fs::write(&program, text).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -273,7 +273,6 @@ fn a_raw_report_is_refused_with_the_command_that_makes_the_right_form() {
         let image = bench.push("raw");
         // cosign drops what is not in its form of a scan.
         bench.attest(&image, "vuln", &trivy, SCANS);
-        let name = image.by_digest();
         let commands = |image: &Tagged| {
             let name = image.by_digest();
             [
