@@ -286,6 +286,17 @@ impl Cluster {
         });
     }
 
+    /// Waits until the status of the policy `strict` says why its present spec does not count, and that the first one does.
+    #[track_caller]
+    fn until_the_first_spec_counts(&self, why: &str) {
+        let kind = "promotionpolicy";
+        self.until_field(kind, "strict", READY, "False");
+        let message = self.field(kind, "strict", MESSAGE);
+        assert!(message.contains(why), "{message}");
+        let name = ".status.lastValidSpec.requirements[0].name";
+        self.until_field(kind, "strict", name, "first");
+    }
+
     /// Stops the gate, and starts another one in its place.
     fn restart(&mut self) {
         let kubeconfig = self.plane.admin_kubeconfig();
@@ -311,14 +322,7 @@ fn a_status_says_what_counts_and_the_last_valid_version_survives_a_restart() {
     let mut typo = pinned("second");
     typo["enforcment"] = json!("Audit");
     cluster.slip_in("PromotionPolicy", "strict", typo);
-    cluster.until_field(kind, "strict", READY, "False");
-    let message = cluster.field(kind, "strict", MESSAGE);
-    assert!(
-        message.contains("unknown field `enforcment`, did you mean `enforcement`?"),
-        "{message}"
-    );
-    let name = ".status.lastValidSpec.requirements[0].name";
-    cluster.until_field(kind, "strict", name, "first");
+    cluster.until_the_first_spec_counts("unknown field `enforcment`, did you mean `enforcement`?");
 
     cluster.restart();
     cluster.until_refused("policy `strict`");
@@ -364,23 +368,16 @@ fn of_a_stored_policy_with_a_rule_of_a_newer_version_a_replica_that_starts_decid
     let mut spec = pinned("second");
     let requirements = spec["requirements"].as_array_mut().unwrap();
     requirements.push(json!({"ruleOfANewerVersion": {}}));
+    let by_gate = "`ruleOfANewerVersion` is not known to this version";
     until(
         "the newer definition takes it, and the gate refuses it",
         || {
             let refused = cluster.apply("PromotionPolicy", "strict", spec.clone());
-            let by_gate = "`ruleOfANewerVersion` is not known to this version";
             refused.stderr.contains(by_gate).then_some(())
         },
     );
     cluster.slip_in("PromotionPolicy", "strict", spec);
-    cluster.until_field(kind, "strict", READY, "False");
-    let message = cluster.field(kind, "strict", MESSAGE);
-    assert!(
-        message.contains("`ruleOfANewerVersion` is not known to this version"),
-        "{message}"
-    );
-    let name = ".status.lastValidSpec.requirements[0].name";
-    cluster.until_field(kind, "strict", name, "first");
+    cluster.until_the_first_spec_counts(by_gate);
 
     cluster.restart();
     cluster.until_refused("policy `strict`");

@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// What is said of a finding in a package, with statements about these products.
+    /// The end of the hint about one finding in a package, where OpenVEX statements name these products.
     fn said(package: &str, status: &str, products: &[Value], unreadable: &[&str]) -> String {
         let of = |product: &Value| json!({"vulnerability": {"name": "ghsa-9"}, "products": [product], "status": status, "impact_statement": "x"});
         let document = json!({
