@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
+};
 
-use super::declared::{Declared, Known, missing_field, of_loop};
+use super::declared::{Declared, Possible};
 use super::pattern::MATCHES;
 use crate::documents::nearest;
 
@@ -204,68 +206,134 @@ pub(super) fn fields(expression: &IdedExpr) -> Vec<(&str, u64)> {
 
 /// The names and fields in an expression that are not known, each with the part that holds it and a message.
 pub(super) fn unknown(expression: &IdedExpr, variables: &[(&str, Declared)]) -> Vec<(u64, String)> {
-    let mut known: Known<'_> = variables.to_vec();
-    let mut faults = Vec::new();
-    find(expression, &mut known, variables.len(), &mut faults);
-    faults
+    let variables = variables.iter();
+    let mut search = Search {
+        known: variables.map(|(name, it)| (*name, (*it).into())).collect(),
+        declared: 0,
+        faults: Vec::new(),
+    };
+    search.declared = search.known.len();
+    search.part(expression);
+    search.faults
 }
 
-/// `known` holds the declared variables, and after them those of the loops around the part.
-fn find<'e>(
-    part: &'e IdedExpr,
-    known: &mut Known<'e>,
+/// The search for names and fields that are not known.
+struct Search<'e> {
+    /// The variables that are known at a part: those that are declared, and after them those of the loops around it.
+    known: Vec<(&'e str, Possible<'e>)>,
     declared: usize,
-    faults: &mut Vec<(u64, String)>,
-) {
-    if let Some(why) = missing_field(part, known) {
-        faults.push((part.id, why));
-    }
-    match &part.expr {
-        Expr::Ident(name) => {
-            let is_known = known.iter().any(|(own, _)| own == name);
-            // Names with `@` cannot be written; macros make them.
-            if !name.starts_with('@') && !TYPES.contains(&&**name) && !is_known {
-                faults.push((part.id, unknown_variable(name, known, declared)));
-            }
-        }
-        Expr::Call(call) => {
-            if let Some(why) = unknown_function(call) {
-                faults.push((part.id, why));
-                // The arguments of a macro can hold names that only the macro would make known.
-                return;
-            }
-        }
-        Expr::Struct(message) => {
-            let why = format!(
-                "messages such as `{:.60}{{…}}` are not supported; write a map: `{{'field': value}}`",
-                message.type_name
-            );
-            faults.push((part.id, why));
-        }
-        Expr::Comprehension(over) => {
-            find(&over.iter_range, known, declared, faults);
-            find(&over.accu_init, known, declared, faults);
-            let item = of_loop(over, known);
-            known.push((&over.iter_var, item));
-            for inner in [&over.loop_cond, &over.loop_step, &over.result] {
-                find(inner, known, declared, faults);
-            }
-            known.pop();
-            return;
-        }
-        Expr::Select(_) | Expr::List(_) | Expr::Map(_) | Expr::Literal(_) | Expr::Unspecified => {}
-    }
-    for inner in parts(part) {
-        find(inner, known, declared, faults);
-    }
+    faults: Vec<(u64, String)>,
 }
 
-fn unknown_variable(name: &str, known: &Known<'_>, declared: usize) -> String {
-    let known: Vec<_> = known.iter().map(|(own, _)| *own).collect();
-    let meant = nearest(name, known.iter().copied());
-    let meant = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
-    let listed = known.get(..declared).unwrap_or_default().join("`, `");
-    format!("there is no variable `{name:.60}`{meant}; known are `{listed}`")
+impl<'e> Search<'e> {
+    /// Searches a part, and says what its value can be.
+    fn part(&mut self, part: &'e IdedExpr) -> Possible<'e> {
+        match &part.expr {
+            Expr::Ident(name) => {
+                let mut innermost = self.known.iter().rev();
+                if let Some((_, value)) = innermost.find(|(own, _)| own == name) {
+                    return value.clone();
+                }
+                if !TYPES.contains(&&**name) {
+                    let why = self.unknown_variable(name);
+                    self.faults.push((part.id, why));
+                }
+                Possible::anything()
+            }
+            Expr::Literal(LiteralValue::String(text)) => Possible::text(text.inner()),
+            Expr::Literal(_) => Possible::single(),
+            Expr::List(list) => {
+                let items: Vec<_> = list.elements.iter().map(|item| self.part(item)).collect();
+                Possible::list(items)
+            }
+            Expr::Map(map) => {
+                let entries = map.entries.iter().filter_map(|entry| match &entry.expr {
+                    EntryExpr::MapEntry(entry) => {
+                        Some((self.part(&entry.key), self.part(&entry.value)))
+                    }
+                    EntryExpr::StructField(_) => None,
+                });
+                let entries: Vec<_> = entries.collect();
+                Possible::map_of(entries)
+            }
+            Expr::Select(select) => {
+                let value = self.part(&select.operand);
+                self.refuse(part, value.lacks(&select.field));
+                match select.test {
+                    true => Possible::single(),
+                    false => value.field(&select.field),
+                }
+            }
+            Expr::Call(call) => self.call(part, call),
+            Expr::Comprehension(over) => {
+                let range = self.part(&over.iter_range);
+                let gathered = self.part(&over.accu_init);
+                self.known.push((&over.iter_var, range.each()));
+                self.known.push((&over.accu_var, gathered.clone()));
+                self.part(&over.loop_cond);
+                let step = self.part(&over.loop_step);
+                self.known.pop();
+                let gathered = Possible::one_of([gathered, step]);
+                self.known.push((&over.accu_var, gathered));
+                let result = self.part(&over.result);
+                self.known.pop();
+                self.known.pop();
+                result
+            }
+            Expr::Struct(message) => {
+                let why = format!(
+                    "messages such as `{:.60}{{…}}` are not supported; write a map: `{{'field': value}}`",
+                    message.type_name
+                );
+                self.faults.push((part.id, why));
+                for inner in parts(part) {
+                    self.part(inner);
+                }
+                Possible::anything()
+            }
+            Expr::Unspecified => Possible::anything(),
+        }
+    }
+
+    fn call(&mut self, part: &'e IdedExpr, call: &'e CallExpr) -> Possible<'e> {
+        if let Some(why) = unknown_function(call) {
+            self.faults.push((part.id, why));
+            // The arguments of a macro can hold names that only the macro would make known.
+            return Possible::anything();
+        }
+        let values: Vec<_> = parts(part).into_iter().map(|it| self.part(it)).collect();
+        match (call.func_name.as_str(), values.as_slice()) {
+            (operators::INDEX, [value, key]) => {
+                self.refuse(part, value.lacks_at(key));
+                value.at(key)
+            }
+            (operators::IN, [key, value]) => {
+                self.refuse(part, value.lacks_member(key));
+                Possible::single()
+            }
+            (operators::CONDITIONAL, [_, one, other]) => {
+                Possible::one_of([one.clone(), other.clone()])
+            }
+            (operators::ADD, _) => Possible::sum(values),
+            ("dyn", [value]) => value.clone(),
+            // All others make a text, a time, a number or a truth value.
+            _ => Possible::single(),
+        }
+    }
+
+    fn refuse(&mut self, part: &IdedExpr, why: Option<String>) {
+        self.faults.extend(why.map(|why| (part.id, why)));
+    }
+
+    fn unknown_variable(&self, name: &str) -> String {
+        let known = self.known.iter().map(|(own, _)| *own);
+        // Names with `@` cannot be written; macros make them.
+        let known: Vec<_> = known.filter(|own| !own.starts_with('@')).collect();
+        let meant = nearest(name, known.iter().copied());
+        let meant = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
+        let listed = known.get(..self.declared).unwrap_or_default().join("`, `");
+        format!("there is no variable `{name:.60}`{meant}; known are `{listed}`")
+    }
 }
 
 /// Why a call is refused. Operators are calls with names that no identifier has.

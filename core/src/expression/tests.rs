@@ -295,23 +295,39 @@ fn an_evaluation_that_fails_says_why() {
     }
 }
 
+const DECLARED: &[(&str, Declared)] = &[
+    (
+        "object",
+        Declared::Map(&[("name", Declared::Plain), ("labels", Declared::Labels)]),
+    ),
+    (
+        "images",
+        Declared::List(&Declared::Record(&["tag", "digest"])),
+    ),
+    ("body", Declared::Anything),
+    ("change", Declared::Record(&["kind"])),
+];
+
+fn compile(source: &str) -> Result<Expression, Vec<ExpressionFault>> {
+    Expression::compile(source, DECLARED)
+}
+
+/// Asserts that one mistake of each expression is about the field beside it, and that no message follows from another one.
+fn assert_no_such_field(cases: &[(&str, &str)]) {
+    for (source, field) in cases {
+        let refused = compile(source).expect_err(source);
+        let message = format!("there is no field `{field}`");
+        let [only] = refused.as_slice() else {
+            panic!("{source}: {refused:?}");
+        };
+        assert!(only.message.starts_with(&message), "{source}: {only}");
+    }
+}
+
 #[test]
 fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
-    const DECLARED: &[(&str, Declared)] = &[
-        (
-            "object",
-            Declared::Map(&[("name", Declared::Plain), ("labels", Declared::Labels)]),
-        ),
-        (
-            "images",
-            Declared::List(&Declared::Record(&["tag", "digest"])),
-        ),
-        ("body", Declared::Anything),
-    ];
-    let compile = |source: &str| Expression::compile(source, DECLARED);
-    for (source, field) in [
+    assert_no_such_field(&[
         ("!has(object.lables)", "lables"),
-        ("!has(object.lables) || object.lables.x == 1", "lables"),
         ("object['lables'].x == 'y'", "lables"),
         ("!('lables' in object)", "lables"),
         ("!has(object.labels.team.name)", "name"),
@@ -330,14 +346,10 @@ fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
         ("object.all(key, !has(key.name))", "name"),
         ("!has((body.ok ? object : object).lables)", "lables"),
         ("images.map(i, i).all(i, !has(i.tagg))", "tagg"),
-    ] {
-        let refused = compile(source).expect_err(source);
-        let message = format!("there is no field `{field}`");
-        let named = refused
-            .iter()
-            .filter(|fault| fault.message.starts_with(&message));
-        assert!(named.count() > 0, "{source}: {refused:?}");
-    }
+    ]);
+    // Each place is told.
+    let twice = compile("!has(object.lables) || object.lables.x == 1");
+    assert_eq!(twice.unwrap_err().len(), 2);
     let refused = compile("'prod' in object.name").unwrap_err();
     assert!(
         refused[0].message.contains("`contains` looks in a text"),
@@ -362,6 +374,187 @@ fn a_field_that_no_value_has_is_a_mistake_also_where_has_asks_for_it() {
     ] {
         assert!(compile(source).is_ok(), "{source}");
     }
+}
+
+#[test]
+fn a_misspelt_field_of_what_a_list_literal_holds_is_a_mistake() {
+    assert_no_such_field(&[
+        ("[object].all(o, !has(o.lables))", "lables"),
+        ("[images[0], images[1]].exists(i, !has(i.tagg))", "tagg"),
+        ("!has([object][0].lables)", "lables"),
+        ("!has([1, object.name][0].tag)", "tag"),
+        ("[[object], []].all(l, l.all(o, !has(o.lables)))", "lables"),
+        ("[images, [images[0]]].all(l, !has(l[0].tagg))", "tagg"),
+        (
+            "([object] + [object]).exists(o, !('lables' in o))",
+            "lables",
+        ),
+        ("(images + [images[0]]).all(i, !has(i.tagg))", "tagg"),
+        ("(body.ok ? [] : images).all(i, !has(i.tagg))", "tagg"),
+        // Neither kind of item has it.
+        ("[object, change].all(x, !has(x.lables))", "lables"),
+        ("[object, 'text'].all(x, !has(x.lables))", "lables"),
+    ]);
+    for source in [
+        // One kind of item has it, or may have it.
+        "[object, change].all(x, has(x.labels) || x.kind == 'deploy')",
+        "[object.labels, object].all(x, !has(x.lables))",
+        "[body, object].all(x, !has(x.lables))",
+        "[body.x, 'text'].all(x, !has(x.lables))",
+        "[].all(x, !has(x.lables))",
+        "[[]].all(x, x.all(y, has(y.a.b)))",
+        "'lables' in ['lables']",
+        "'lables' in (body.ok ? ['lables'] : object)",
+        "'lables' in images.map(i, i.tag)",
+    ] {
+        assert!(compile(source).is_ok(), "{source}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_what_a_map_literal_holds_is_a_mistake() {
+    assert_no_such_field(&[
+        ("!has({'a': object}.a.lables)", "lables"),
+        ("!has({'a': object}['a'].lables)", "lables"),
+        ("!has({'a': object}.b)", "b"),
+        ("!('b' in {'a': object})", "b"),
+        ("!has({}.a)", "a"),
+        ("!has({'a': {'b': images}}.a.b[0].tagg)", "tagg"),
+        // Whichever entry it is.
+        (
+            "['a', body.x].all(k, !has({'a': object}[k].lables))",
+            "lables",
+        ),
+        ("!has({object.name: object}.any.lables)", "lables"),
+        ("!has({1: object}[1].lables)", "lables"),
+        ("{'a': object}.all(k, !has(k.lables))", "lables"),
+        (
+            "[{'a': object}, {'a': images[0]}].all(m, !has(m.a.lables))",
+            "lables",
+        ),
+    ]);
+    for source in [
+        "{'a': object}.a.labels.any == 'x' && 'a' in {'a': 1}",
+        "{'a': object, 'b': change}[body.x].kind == 'deploy'",
+        "{object.name: 1}.any == 1 && has({1: 1}.any)",
+        "[{'a': object}, {'b': change}].exists(m, has(m.b) && m.b.kind == 'x' || has(m.a.labels.x))",
+        "{'prod': 3, 'dev': 1}[object.name] > 2",
+    ] {
+        assert!(compile(source).is_ok(), "{source}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_behind_a_macro_or_a_condition_is_a_mistake() {
+    assert_no_such_field(&[
+        ("images.exists_one(i, !has(i.tagg))", "tagg"),
+        ("images.map(i, has(i.tag), i.tagg) == []", "tagg"),
+        ("images.map(i, !has(i.tagg), i.tag) == []", "tagg"),
+        ("images.map(i, [i, i]).all(l, !has(l[1].tagg))", "tagg"),
+        ("images.map(i, {'of': i}).all(m, !has(m.of.tagg))", "tagg"),
+        (
+            "images.map(i, true, object).all(o, !has(o.lables))",
+            "lables",
+        ),
+        (
+            "images.map(i, images.filter(j, j.tag == i.tag)).all(l, l.all(j, !has(j.tagg)))",
+            "tagg",
+        ),
+        // Kinds that differ, of which none has it.
+        ("!has((body.ok ? object : images[0]).lables)", "lables"),
+        ("!has((body.ok ? object : null).lables)", "lables"),
+        ("!has(dyn(object).lables)", "lables"),
+        // A loop over a map is one over its keys, which are texts.
+        ("object.filter(k, true).all(k, !has(k.lables))", "lables"),
+        ("object.map(k, object[k]).all(v, !has(v.lables.x))", "x"),
+        // Keys that the expression names elsewhere.
+        ("['lables'].all(k, !(k in object))", "lables"),
+        ("!((body.ok ? 'lables' : 'lable') in object)", "lables"),
+        ("['lables', 'tagg'].exists(k, object[k] == 'x')", "lables"),
+        ("object.all(k, k in change)", "name"),
+        // A list and the results of functions have no fields.
+        ("!has(images.tag) || images.size() == 0", "tag"),
+        ("!has(string(body.x).tag)", "tag"),
+        ("!has((body.n + 1 > 2).tag)", "tag"),
+    ]);
+    for source in [
+        "images.exists_one(i, has(i.tag)) && images.map(i, has(i.tag), i.tag) == []",
+        "has((body.ok ? object : images[0]).labels)",
+        "has((body.ok ? object.labels : {}).any)",
+        "!has((body.ok ? body : object).lables)",
+        "has(dyn(body).lables) && has(dyn(object).labels)",
+        "images.map(i, body.of[i.tag]).all(x, !has(x.lables))",
+        "object.all(k, k in ['name', 'labels'])",
+        "['lables', 'labels'].exists(k, k in object)",
+        "('lab' + 'els') in object && object['lab' + 'els'].x == 'y'",
+        "images.map(i, i.tag).exists(t, t in object.labels)",
+        "body.list.map(x, x).all(x, has(x.any.thing))",
+        "(body.list + ['a']).all(x, has(x.any.thing))",
+    ] {
+        assert!(compile(source).is_ok(), "{source}: {:?}", compile(source));
+    }
+}
+
+#[test]
+fn a_variable_of_a_loop_hides_one_of_the_same_name_only_within_the_loop() {
+    assert_no_such_field(&[
+        ("images.all(object, !has(object.labels))", "labels"),
+        ("images.all(object, true) && !has(object.tag)", "tag"),
+        ("[object].all(object, !has(object.lables))", "lables"),
+    ]);
+    assert!(compile("images.all(object, has(object.tag)) && has(object.labels)").is_ok());
+}
+
+#[test]
+fn a_name_that_macros_make_is_not_suggested() {
+    let refused = compile("images.all(i, result)").unwrap_err();
+    assert_eq!(
+        refused[0].message,
+        "there is no variable `result`; known are `object`, `images`, `body`, `change`"
+    );
+}
+
+#[test]
+fn why_a_value_has_no_fields_is_said() {
+    for (source, why) in [
+        (
+            "images.tag",
+            "there is no field `tag`: this is a list, which has no fields; ask its items: `list.all(name, condition)`, `list[0]`",
+        ),
+        (
+            "object.name.tag",
+            "there is no field `tag`: this is a single value, such as a text, which has no fields",
+        ),
+        (
+            "{}.tag",
+            "there is no field `tag`: this is a map without fields",
+        ),
+        (
+            "[object, change][0].lables",
+            "there is no field `lables`, did you mean `labels`?; known are `name`, `labels`, `kind`",
+        ),
+    ] {
+        assert_eq!(compile(source).unwrap_err()[0].message, why, "{source}");
+    }
+}
+
+/// What is known of a value grows with the literals around it, in each loop anew.
+#[test]
+fn of_a_value_with_many_parts_nothing_is_known() {
+    let map = |keys: usize| {
+        let entries: Vec<_> = (0..keys).map(|key| format!("'{key}':x")).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    let map = map(120);
+    let of_large = format!("[object].map(x,{map}).all(x, !has(x.none))");
+    assert_eq!(compile(&of_large).err(), None);
+    // Of a map of such values, the keys are known. A message names a few of them.
+    let of_map = format!("[object].map(x,{map}).map(x,{map}).all(x, !has(x.none))");
+    let refused = compile(&of_map).unwrap_err();
+    assert!(refused[0].message.ends_with("`18`, `19`"), "{refused:?}");
+    let texts: Vec<_> = (0..300).map(|text| format!("'{text}'")).collect();
+    let source = format!("[{}].all(k, !(k in object))", texts.join(","));
+    assert_eq!(compile(&source).err(), None);
 }
 
 #[test]
