@@ -5,7 +5,8 @@ use super::Problem;
 
 impl Problem {
     /// Moves the problem from the beginning of its text to its place within it. Returns the line of the file with a caret below it.
-    /// `source` is the file. Where the text is not written as it is read (folded lines, escapes), the problem stays where it is.
+    /// `source` is the file. Where it is not certain how the text is written (such as a quoted one on several lines), the problem stays
+    /// where it is.
     pub fn locate(&mut self, source: &str) -> Option<String> {
         let (line, column) = place(source, (self.line, self.column), self.path.within()?)?;
         let text = source.lines().nth(line - 1).unwrap_or_default();
@@ -41,19 +42,74 @@ fn place(
             let length = source.lines().nth(line - 1)?.chars().count();
             return (column <= length + 1).then_some((line, column));
         }
-        Some('>') => return None,
-        _ if line != 1 => return None,
+        Some('>') if line != 1 => return None,
+        Some('>') => {
+            let lines = source.lines().skip(first_line - 1);
+            let (below, column) = folded(lines, indentation.len(), column)?;
+            return Some((first_line + below, column));
+        }
         _ => {}
     }
-    let written: String = written.iter().collect();
-    let (quote, text) = match written.strip_prefix(['"', '\'']) {
-        Some(text) => (1, text),
-        None => (0, &*written),
+    let before = match written.split_first() {
+        Some((quote @ ('"' | '\''), text)) => 1 + quoted(text, *quote, (line, column))?,
+        _ if line == 1 && column <= written.len() + 1 => column - 1,
+        _ => return None,
     };
-    let before: String = text.chars().take(column - 1).collect();
-    let is_as_read = quote == 0 || !before.contains('\\') && !before.contains("''");
-    let fits = before.chars().count() == column - 1;
-    (is_as_read && fits).then_some((first_line, first_column + quote + column - 1))
+    Some((first_line, first_column + before))
+}
+
+/// The place in a folded block: how many lines below its first, and the column. Its lines are read as one as long as they are indented
+/// alike and none is empty.
+fn folded<'s>(
+    lines: impl Iterator<Item = &'s str>,
+    indentation: usize,
+    mut column: usize,
+) -> Option<(usize, usize)> {
+    for (below, written) in lines.enumerate() {
+        let (spaces, text) = written.split_at_checked(indentation)?;
+        let is_indented = spaces.bytes().all(|byte| byte == b' ');
+        if !is_indented || text.starts_with([' ', '\t']) || text.trim().is_empty() {
+            return None;
+        }
+        let length = text.chars().count();
+        // A line break is read as a space.
+        if column <= length + 1 {
+            return Some((below, indentation + column));
+        }
+        column -= length + 1;
+    }
+    None
+}
+
+/// How many characters are written before a place, from the quote that begins a text.
+fn quoted(text: &[char], quote: char, place: (usize, usize)) -> Option<usize> {
+    let (mut at, mut before) = ((1, 1), 0);
+    while at != place {
+        let next = text.get(before + 1);
+        let (length, is_break) = match (quote, text.get(before)?) {
+            ('\'', '\'') if next == Some(&'\'') => (2, false),
+            ('"', '\\') => match next? {
+                'n' => (2, true),
+                'x' => (4, false),
+                // Two surrogates are one character.
+                'u' if matches!(text.get(before + 2)?, 'd' | 'D') => return None,
+                'u' => (6, false),
+                'U' => (10, false),
+                _ => (2, false),
+            },
+            (_, character) if *character == quote => return None,
+            _ => (1, false),
+        };
+        before += length;
+        at = match is_break {
+            true => (at.0 + 1, 1),
+            false => (at.0, at.1 + 1),
+        };
+        if at > place {
+            return None;
+        }
+    }
+    (before <= text.len()).then_some(before)
 }
 
 #[cfg(test)]
@@ -94,11 +150,73 @@ mod tests {
                 (2, 3),
                 (3, 7, caret("      b\n      ^")),
             ),
+            ("rule: >\n  a &&\n  b\n", (1, 6), (3, 3, caret("  b\n  ^"))),
+            (
+                "rule: >-\n  a &&\n  b ||\n  c\n",
+                (1, 3),
+                (2, 5, caret("  a &&\n    ^")),
+            ),
+            (
+                "rule: >-\n  a &&\n  b ||\n  c\n",
+                (1, 11),
+                (4, 3, caret("  c\n  ^")),
+            ),
+            (
+                "rule: \"a\\tb && c\"\n",
+                (1, 8),
+                (1, 16, caret("rule: \"a\\tb && c\"\n               ^")),
+            ),
+            (
+                "rule: \"l[\\\"a\\\"] \\u00e4 \\x41 \\U00000041\\\\ b\"\n",
+                (1, 15),
+                (
+                    1,
+                    42,
+                    caret(
+                        "rule: \"l[\\\"a\\\"] \\u00e4 \\x41 \\U00000041\\\\ b\"\n                                         ^",
+                    ),
+                ),
+            ),
+            (
+                "{\"rule\": \"a &&\\n b\"}",
+                (2, 2),
+                (
+                    1,
+                    18,
+                    caret("{\"rule\": \"a &&\\n b\"}\n                 ^"),
+                ),
+            ),
+            (
+                "rule: 'a == ''b'' && c'\n",
+                (1, 13),
+                (
+                    1,
+                    22,
+                    caret("rule: 'a == ''b'' && c'\n                     ^"),
+                ),
+            ),
+            // The end of the text.
+            (
+                "rule: 'a &&'\n",
+                (1, 5),
+                (1, 12, caret("rule: 'a &&'\n           ^")),
+            ),
             // What is not written as it is read.
-            ("rule: >\n  a &&\n  b\n", (1, 6), (2, 3, None)),
-            ("rule: \"a\\tb && c\"\n", (1, 8), (1, 7, None)),
-            ("rule: 'a == ''b'' && c'\n", (1, 13), (1, 7, None)),
+            (
+                "rule: >\n  a &&\n    b\n",
+                (1, 1),
+                (2, 3, caret("  a &&\n  ^")),
+            ),
+            ("rule: >\n  a &&\n    b\n", (2, 3), (2, 3, None)),
+            ("rule: >\n  a &&\n\n  b\n", (2, 1), (2, 3, None)),
+            ("rule: >1\n  a &&\n", (1, 2), (2, 2, None)),
+            ("{\"rule\": \"\\ud83d\\ude00 && c\"}", (1, 6), (1, 10, None)),
+            ("rule: 'a\n  && b'\n", (1, 6), (1, 7, None)),
+            ("rule: \"a\n  && b\"\n", (1, 6), (1, 7, None)),
             ("rule: a\n  && b\n", (1, 6), (1, 7, None)),
+            // No place within the text.
+            ("rule: 'ab' # cdef\n", (1, 6), (1, 7, None)),
+            ("rule: \"a\\nb\"\n", (1, 3), (1, 7, None)),
         ] {
             assert_eq!(located(source, line, column), expected, "{source}");
         }
