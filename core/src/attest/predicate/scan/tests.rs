@@ -285,6 +285,46 @@ fn a_report_without_results_says_that_nothing_was_scanned() {
     }
 }
 
+/// In each place where lists of unknown names are looked at.
+#[test]
+fn a_finding_behind_harmless_items_of_a_field_that_is_not_read_is_refused() {
+    let elsewhere = "findings are not read from this field";
+    let found = trivy(&json!({}))["Results"][0]["Vulnerabilities"][0].clone();
+    let nested = json!({"Name": "musl", "Vulnerabilities": [found]});
+    let matched = grype(&json!({}))["matches"][0].clone();
+    let listed = json!({"id": "CVE-1", "severity": [{"method": "nvd", "score": "high"}]});
+    let harmless = json!({"ID": "musl@1.2", "Name": "musl", "Severity": "LOW"});
+    let behind = |item: &Value, others: usize| {
+        let mut items = vec![harmless.clone(); others];
+        items.extend([json!(null), json!("text"), json!([]), item.clone()]);
+        Value::from(items)
+    };
+    for item in [&found, &nested, &json!({"Results": [nested]})] {
+        let within = json!({"Results": [{"Class": "os-pkgs", "More": behind(item, 1000)}]});
+        refused(cosign(&vuln(&trivy(&within))), elsewhere);
+        let beside = json!({"More": behind(item, 1000)});
+        refused(cosign(&vuln(&trivy(&beside))), elsewhere);
+    }
+    let report = grype(&json!({"More": behind(&matched, 1000)}));
+    refused(cosign(&vuln(&report)), elsewhere);
+    // What has only one of the two keys of a finding is none.
+    let behind_own = json!([{"name": "ours", "severity": "HIGH"}, {"id": "ours"}, listed]);
+    let scanner = json!({"uri": "osv.dev", "result": [], "more": behind_own});
+    refused(in_toto(&vulns(&scanner)), elsewhere);
+    let mut beside = vulns(&json!({"uri": "osv.dev", "result": []}));
+    beside["more"] = behind_own;
+    refused(in_toto(&beside), elsewhere);
+    // Of packages, a part is looked at.
+    let packages = |others: usize| {
+        let packages = behind(&nested, others);
+        cosign(&vuln(&trivy(
+            &json!({"Results": [{"Class": "os-pkgs", "Packages": packages}]}),
+        )))
+    };
+    refused(packages(trivy::PACKAGES - 4), elsewhere);
+    assert!(packages(trivy::PACKAGES - 3).is_ok());
+}
+
 #[test]
 fn a_report_that_names_the_finding_in_another_field_is_refused_or_counted() {
     let found = &trivy(&json!({}))["Results"][0]["Vulnerabilities"][0].clone();

@@ -9,8 +9,8 @@ use super::report::{
 use super::severity::VulnerabilitySeverity;
 use super::{MAXIMUM_FINDINGS, VulnerabilityFinding};
 use crate::attest::predicate::fields::{
-    Borrowed, Gather, Gathered, IsGiven, Known, List, Made, Misplaced, OfText, Text, known_fields,
-    too_many,
+    Borrowed, Gather, Gathered, IsGiven, Known, List, Made, Misplaced, NoListOf, OfText, Text,
+    known_fields, too_many,
 };
 
 /// All findings of Trivy's `Results`, and the number of those of packages.
@@ -44,12 +44,17 @@ impl<'de> Gather<'de> for TrivyResults {
     }
 }
 
+/// The most packages of which it is checked that they hold no findings. Trivy lists all packages that it looked at, which can be the
+/// larger part of a report.
+pub(super) const PACKAGES: usize = 256;
+
 known_fields! {
     pub(super) struct TrivyResult<'de> {
         "Class" => class: Text<NAME>,
         "Vulnerabilities" => vulnerabilities: Gathered<Findings<TrivyVulnerability<'de>>>,
         "ExperimentalModifiedFindings" => modified: Gathered<Findings<TrivyModified<'de>>>,
         "Results" => _results: Misplaced,
+        "Packages" => _packages: NoListOf<AnotherList, PACKAGES>,
     } no lists of AnotherList
 }
 
