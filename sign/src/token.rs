@@ -93,6 +93,21 @@ impl IdentityToken {
         self.expires
     }
 
+    /// Who issued the token itself, which is the issuer that the authority has to know.
+    pub(crate) fn claimed_issuer(&self) -> &str {
+        let issuer = self.claims.get("iss").and_then(Value::as_str);
+        issuer.unwrap_or_default()
+    }
+
+    /// For whom the token was made.
+    pub(crate) fn audiences(&self) -> Vec<&str> {
+        match self.claims.get("aud") {
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(one)) => vec![one.as_str()],
+            _ => Vec::new(),
+        }
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

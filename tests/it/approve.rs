@@ -570,7 +570,7 @@ async fn the_commands_of_the_page_work_as_they_are_shown() {
 }
 
 /// Services of a whole Sigstore: every signer is `alice@example.com`.
-async fn services(sigstore: &std::sync::Arc<Sigstore>, name: &'static str) -> Server {
+pub async fn services(sigstore: &std::sync::Arc<Sigstore>, name: &'static str) -> Server {
     let sigstore = std::sync::Arc::clone(sigstore);
     Server::start(move |seen| {
         let now = Timestamp::now();
@@ -595,7 +595,7 @@ pub fn token(expires: Timestamp) -> String {
     )
 }
 
-fn token_of(claims: &Value) -> String {
+pub fn token_of(claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.c2ln", part(&json!({"alg": "RS256"})), part(claims))
 }

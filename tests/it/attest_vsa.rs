@@ -11,7 +11,7 @@ use promotion_gate::admission;
 use promotion_gate_core::gate::Digest;
 use serde_json::{Value, json};
 
-use crate::approve::{Bench, document, nothing, said};
+use crate::approve::{Bench, ISSUER, document, nothing, said, services, token_of};
 use crate::cli::Ran;
 use crate::server::{Reply, Seen, Server};
 
@@ -224,6 +224,10 @@ impl Staging {
     }
 
     fn attest(&self, more: &[&str]) -> Ran {
+        self.attest_by(&[&["--key", "alice.key"], more].concat())
+    }
+
+    fn attest_by(&self, signer: &[&str]) -> Ran {
         let args = [
             "attest",
             "vsa",
@@ -238,14 +242,12 @@ impl Staging {
             VERIFIER,
             "--config",
             "gate.yaml",
-            "--key",
-            "alice.key",
             "--signing-config",
             "signing.json",
             "--trust-root",
             "root.json",
         ];
-        self.bench.run(&[&args[..], more].concat(), "")
+        self.bench.run(&[&args[..], signer].concat(), "")
     }
 
     /// What production says of the image.
@@ -253,7 +255,12 @@ impl Staging {
         let people = std::fs::read_to_string(self.bench.folder.path().join("policies/people.yaml"));
         let people: Value = serde_json::from_str(&people.unwrap()).unwrap();
         let pem = &people["spec"]["people"][0]["identities"][0]["key"]["pem"];
-        let mut rule = json!({"verifiers": [{"id": VERIFIER, "signedBy": {"key": {"pem": pem, "trustRoots": ["sandbox"]}}}]});
+        let key = json!({"key": {"pem": pem, "trustRoots": ["sandbox"]}});
+        self.production_accepts(key, more)
+    }
+
+    fn production_accepts(&self, signer: Value, more: Value) -> Ran {
+        let mut rule = json!({"verifiers": [{"id": VERIFIER, "signedBy": signer}]});
         rule.as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
@@ -304,6 +311,124 @@ async fn what_ran_in_staging_is_let_into_production() {
         2,
         "[level-not-reached]",
     );
+}
+
+/// What a cluster says of a service account in its token, until then.
+fn token_of_account(audience: &str, expires: Timestamp) -> String {
+    let account =
+        json!({"namespace": "promotion-gate", "serviceaccount": {"name": "verifier", "uid": "1"}});
+    token_of(
+        &json!({"iss": ISSUER, "aud": [audience], "sub": "system:serviceaccount:promotion-gate:verifier",
+            "kubernetes.io": account, "exp": expires.as_second()}),
+    )
+}
+
+const ACCOUNT: &str = "https://kubernetes.io/namespaces/promotion-gate/serviceaccounts/verifier";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_account_attests_with_the_token_in_its_file() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    let services = services(&staging.bench.sigstore, ACCOUNT).await;
+    staging.bench.sign_with(&services);
+    let token = token_of_account("sigstore", Timestamp::now() + SignedDuration::from_mins(10));
+    staging.bench.write("token", &token);
+    let attest = || staging.attest_by(&["--identity-token", "token"]);
+    said(&attest(), 0, "and read back");
+    said(&attest(), 0, "attested before");
+    assert_eq!(staging.bench.attached("app", &staging.digest).len(), 1);
+    let production = |issuer: &str, identity: &str| {
+        let keyless = json!({"issuer": issuer, "identity": identity, "trustRoots": ["sandbox"]});
+        let more = json!({"environment": "staging", "minimumAge": "24h"});
+        staging.production_accepts(json!({"keyless": keyless}), more)
+    };
+    said(&production(ISSUER, ACCOUNT), 0, "");
+    for (issuer, identity) in [
+        (ISSUER, ACCOUNT.replace("promotion-gate", "shop")),
+        ("https://other.example", ACCOUNT.to_owned()),
+    ] {
+        let denied = production(issuer, &identity);
+        said(&denied, 2, "[verifier-not-accepted]");
+        said(&denied, 2, ACCOUNT);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_signs_nothing_is_named_with_what_to_do() {
+    let staging = Staging::new().await;
+    staging.admitted(|_| {});
+    let refusing = Server::start(|_| {
+        let why = json!({"code": 3, "message": "There was an error processing the identity token"});
+        Reply::new(400, "application/json", why.to_string())
+    })
+    .await;
+    staging.bench.sign_with(&refusing);
+    let folder = staging.bench.folder.path();
+    let now = Timestamp::now();
+    let later = now + SignedDuration::from_mins(10);
+    staging
+        .bench
+        .write("expired", &token_of_account("sigstore", now));
+    staging.bench.write("secret", "not a token");
+    std::fs::write(folder.join("binary"), [0xff]).unwrap();
+    let missing = folder.join("missing/token").display().to_string();
+    for (given, expected) in [
+        (
+            missing.as_str(),
+            vec![
+                "the identity token `",
+                "missing/token` cannot be read: No such file",
+                "a projected volume makes the file: `serviceAccountToken: {audience: sigstore, path: …}`",
+            ],
+        ),
+        ("./token", vec!["`./token` cannot be read: No such file"]),
+        (
+            "policies",
+            vec!["`policies` cannot be read", "name the file in it"],
+        ),
+        (
+            "secret",
+            vec!["`secret`: the identity token cannot be used"],
+        ),
+        ("binary", vec!["`binary`: it is not UTF-8 text"]),
+        (
+            "expired",
+            vec![
+                "`expired`: the identity token expired at ",
+                "get a new token, and repeat the command",
+            ],
+        ),
+        (
+            "token",
+            vec![
+                "what `--identity-token` gives is not a file that exists",
+                "expected a JWT of an OpenID Connect provider",
+            ],
+        ),
+    ] {
+        let ran = staging.attest_by(&["--identity-token", given]);
+        for words in expected {
+            said(&ran, 1, words);
+        }
+        assert!(!ran.stderr.contains("not a token"), "{}", ran.stderr);
+    }
+    assert!(refusing.asked().is_empty(), "{:?}", refusing.asked());
+    for (audience, expected) in [
+        (
+            "vault",
+            "is by `https://issuer.example` for the audience `vault`: an authority normally asks for the audience `sigstore`",
+        ),
+        (
+            "sigstore",
+            "for the audience `sigstore`: the authority has to be configured for this issuer, and to reach it",
+        ),
+    ] {
+        let token = token_of_account(audience, later);
+        let ran = staging.attest_by(&["--identity-token", &token]);
+        said(&ran, 1, "There was an error processing the identity token");
+        said(&ran, 1, expected);
+    }
+    assert!(staging.bench.attached("app", &staging.digest).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

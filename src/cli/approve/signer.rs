@@ -1,7 +1,8 @@
 //! Who signs: a key, a token, the surroundings' token, or a person with a browser.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(in crate::cli) struct SignerArgs {
     /// Sign with a private key: PKCS#8 (PEM), or a key of `cosign generate-key-pair` (password from COSIGN_PASSWORD)
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Sign with this identity token (a JWT of an OpenID Connect provider), or the one in this file
+    /// Sign with this identity token (a JWT of an OpenID Connect provider), or the one in this file, which is read again when it expires
     #[arg(long, value_name = "TOKEN|FILE", conflicts_with = "key")]
     identity_token: Option<String>,
     /// The services that sign: a `SigningConfig` (v0.2); the public-good instance of Sigstore when absent
@@ -61,8 +62,20 @@ pub(in crate::cli) struct Signing {
 enum Source {
     Key,
     Token,
+    /// A file, into which a new token may be written: the kubelet does that with the token of a service account.
+    File(PathBuf),
     Ambient(AmbientIdentity),
     Browser,
+}
+
+impl Source {
+    /// Says which file holds the token that expired.
+    fn named(&self, error: SignError) -> SignError {
+        match (self, error) {
+            (Source::File(file), SignError::Expired(why)) => in_file(file, why),
+            (_, error) => error,
+        }
+    }
 }
 
 impl Signing {
@@ -83,7 +96,8 @@ impl Signing {
         let root = args.root(known, named)?;
         let client = Services::new(config)?;
         let (source, identity) = args.identity(&services, &client, is_unattended).await?;
-        let plan = SigningPlan::new(&services, &identity, now)?;
+        let plan = SigningPlan::new(&services, &identity, now);
+        let plan = plan.map_err(|error| source.named(error))?;
         Ok(Signing {
             services,
             client,
@@ -144,24 +158,31 @@ impl Signing {
         };
         let token = match &self.source {
             Source::Key | Source::Token => bail!("{expired}"),
+            Source::File(file) => token_in(file)?,
             Source::Ambient(ambient) => ambient.token(&self.client, read_text).await?,
             Source::Browser => sign_in(&self.services, &self.client).await?,
         };
         let now = Timestamp::now();
         let identity = SigningIdentity::Token(Box::new(token));
-        let plan = SigningPlan::new(&self.services, &identity, now)?;
+        let plan = SigningPlan::new(&self.services, &identity, now);
+        let plan = plan.map_err(|error| self.source.named(error))?;
         if plan.signer != self.plan.signer {
+            let again = match &self.source {
+                Source::File(file) => format!("the token in `{}` is now of", file.display()),
+                _ => "you signed in again as".to_owned(),
+            };
             bail!(
-                "you signed in again as {}, and what was shown was for {}; nothing was signed",
+                "{again} {}, and what was shown was for {}; nothing was signed",
                 line(&plan.signer.to_string()),
                 line(&self.plan.signer.to_string())
             );
         }
         self.identity = identity;
         let (plan, identity) = (&self.plan, &self.identity);
-        Ok(plan
+        let signed = plan
             .sign(&self.client, identity, what, &self.root, now)
-            .await?)
+            .await;
+        Ok(signed.map_err(|error| self.source.named(error))?)
     }
 }
 
@@ -194,12 +215,7 @@ impl SignerArgs {
             return Ok((Source::Key, SigningIdentity::Key(Box::new(key))));
         }
         let (source, token) = if let Some(given) = &self.identity_token {
-            // A token is never the name of a file that exists.
-            let text = match Path::new(given).is_file() {
-                true => read_text(Path::new(given)).map_err(anyhow::Error::msg)?,
-                false => given.clone(),
-            };
-            (Source::Token, IdentityToken::parse(&text)?)
+            given_token(given)?
         } else if let Some(ambient) = AmbientIdentity::detect(variable, Path::is_file) {
             let token = ambient.token(client, read_text).await?;
             (Source::Ambient(ambient), token)
@@ -212,6 +228,50 @@ impl SignerArgs {
         };
         Ok((source, SigningIdentity::Token(Box::new(token))))
     }
+}
+
+/// The token that is given, or the one in the file that is named.
+fn given_token(given: &str) -> anyhow::Result<(Source, IdentityToken)> {
+    let file = Path::new(given);
+    // A token is never the name of a file that exists, and it never begins like a path.
+    let is_path = ["/", "./", "../", "~"]
+        .iter()
+        .any(|it| given.starts_with(it));
+    if is_path || file.exists() {
+        return Ok((Source::File(file.to_owned()), token_in(file)?));
+    }
+    let token = IdentityToken::parse(given);
+    let token = token.context("what `--identity-token` gives is not a file that exists")?;
+    Ok((Source::Token, token))
+}
+
+fn token_in(file: &Path) -> anyhow::Result<IdentityToken> {
+    let bytes = read_file(file, MAXIMUM_FILE).map_err(|error| unreadable(file, &error))?;
+    let text = String::from_utf8(bytes).map_err(|_| in_file(file, "it is not UTF-8 text"))?;
+    IdentityToken::parse(&text).map_err(|error| in_file(file, error).into())
+}
+
+/// Why there is no token in a file.
+fn unreadable(file: &Path, error: &io::Error) -> SignError {
+    let hint = match error.kind() {
+        ErrorKind::NotFound => {
+            "; in a Pod, a projected volume makes the file: `serviceAccountToken: {audience: sigstore, path: …}`"
+        }
+        ErrorKind::PermissionDenied => {
+            "; the user who runs this command has to be able to read it: in a Pod, set `fsGroup`"
+        }
+        ErrorKind::IsADirectory => "; name the file in it",
+        _ => "",
+    };
+    let file = file.display();
+    SignError::Unusable(format!(
+        "the identity token `{file}` cannot be read: {error}{hint}"
+    ))
+}
+
+/// What is wrong with the token in a file.
+fn in_file(file: &Path, why: impl Display) -> SignError {
+    SignError::Unusable(format!("`{}`: {why}", file.display()))
 }
 
 async fn sign_in(services: &SigningServices, client: &Services) -> anyhow::Result<IdentityToken> {
@@ -300,5 +360,22 @@ impl ServiceClient for Services {
             })
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_token_that_another_user_may_read_is_said_how_this_one_may() {
+        let denied = io::Error::from(ErrorKind::PermissionDenied);
+        let said = unreadable(Path::new("/var/run/sigstore/token"), &denied).to_string();
+        for part in [
+            "`/var/run/sigstore/token` cannot be read: permission denied",
+            "set `fsGroup`",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
     }
 }

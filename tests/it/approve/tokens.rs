@@ -61,11 +61,21 @@ async fn a_token_that_expires_before_it_signs_is_fetched_again_where_that_is_pos
     let mut of_another = in_pipeline(&url[1]);
     let mut given = approve(&["--identity-token", &short], &[]);
     let mut in_a_variable = approve(&[], &[("SIGSTORE_ID_TOKEN", &short)]);
+    let in_file = |name: &str| {
+        bench.write(name, &short);
+        approve(&["--identity-token", name, "--reason", name], &[])
+    };
+    let mut in_a_file = in_file("kept.token");
+    let mut renewed_in_the_file = in_file("renewed.token");
+    let mut of_another_in_the_file = in_file("replaced.token");
     let all = [
         &mut renewed,
         &mut of_another,
         &mut given,
         &mut in_a_variable,
+        &mut in_a_file,
+        &mut renewed_in_the_file,
+        &mut of_another_in_the_file,
     ];
     for terminal in all {
         terminal.sees("Signed by `alice@example.com`");
@@ -76,7 +86,17 @@ async fn a_token_that_expires_before_it_signs_is_fetched_again_where_that_is_pos
         Timestamp::now() > expired
     })
     .await;
+    let long = Timestamp::now() + SignedDuration::from_mins(10);
+    bench.write("renewed.token", &token(long));
+    let mallory =
+        json!({"iss": ISSUER, "sub": "1", "email": "mallory@example.com", "exp": long.as_second()});
+    bench.write("replaced.token", &token_of(&mallory));
     for (mut terminal, words) in [
+        (in_a_file, "`kept.token`: the identity token expired"),
+        (
+            of_another_in_the_file,
+            "the token in `replaced.token` is now of `mallory@example.com`",
+        ),
         (of_another, "you signed in again as `mallory@example.com`"),
         (given, "get a new token, and repeat the command"),
         (in_a_variable, "get a new token, and repeat the command"),
@@ -89,9 +109,12 @@ async fn a_token_that_expires_before_it_signs_is_fetched_again_where_that_is_pos
     }
     assert!(bench.attached("app", &digest).is_empty());
     assert!(own.asked().is_empty(), "{:?}", own.asked());
-    renewed.types("y\n");
-    let (code, screen) = renewed.ends();
-    assert_eq!(code, Some(0), "{screen}");
+    for mut terminal in [renewed, renewed_in_the_file] {
+        terminal.types("y\n");
+        let (code, screen) = terminal.ends();
+        assert_eq!(code, Some(0), "{screen}");
+    }
+    assert_eq!(bench.attached("app", &digest).len(), 2);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     super::said(&bench.check(&image), 0, "1 allowed");
 }
