@@ -18,4 +18,4 @@ pub use load::Load;
 pub use plane::Person;
 pub use pods::NAMESPACE;
 pub use runner::{Scenario, run};
-pub use shop::{Image, Shop};
+pub use shop::{Image, Shop, pod};

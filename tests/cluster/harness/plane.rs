@@ -173,6 +173,11 @@ impl ControlPlane {
         });
     }
 
+    /// The issuer of the tokens of its service accounts.
+    pub fn issuer(&self) -> String {
+        format!("https://{}", self.https)
+    }
+
     /// A kubeconfig file with a token of this service account.
     pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> std::path::PathBuf {
         let token = [

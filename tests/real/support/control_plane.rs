@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::authority::Authority;
 use super::gate::{Certificate, Serving};
 use super::program::{Address, Program, Ran, command, run};
 
@@ -246,6 +247,14 @@ const GATE: &str = "gate";
 /// The token of the controller manager.
 const CONTROLLERS: &str = "controllers";
 
+/// The names of the API server: for its clients, and within the cluster.
+const NAMES: [&str; 4] = [
+    "127.0.0.1",
+    "127.96.0.1",
+    "localhost",
+    "kubernetes.default.svc",
+];
+
 const AUDIT_POLICY: &str = r#"{
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -280,6 +289,11 @@ fn api_server_arguments(
     write("service-accounts.pub", &service_accounts.public_key_pem());
     write("tokens.csv", TOKENS);
     write("audit-policy.json", AUDIT_POLICY);
+    // Where the API server looks for its certificate before it makes one.
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    let certificate = Authority::of_api_servers().certify(&NAMES);
+    write("certs/apiserver.crt", &certificate.pem);
+    write("certs/apiserver.key", &certificate.key);
     let args = [
         &*format!("--etcd-servers={etcd}"),
         "--bind-address=127.0.0.1",
@@ -288,7 +302,8 @@ fn api_server_arguments(
         "--endpoint-reconciler-type=none",
         // In 127.0.0.0/8, so that a test can listen on the address of a Service.
         "--service-cluster-ip-range=127.96.0.0/16",
-        "--service-account-issuer=https://kubernetes.default.svc",
+        // Each cluster has an issuer of its own.
+        &format!("--service-account-issuer=https://{https}"),
         "--service-account-key-file=service-accounts.pub",
         "--service-account-signing-key-file=service-accounts.pem",
         "--cert-dir=certs",

@@ -1,5 +1,6 @@
 //! Starting the real programs on free loopback ports, and stopping them with the test.
 
+mod authority;
 mod control_plane;
 mod cosign;
 mod gate;

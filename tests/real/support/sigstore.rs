@@ -1,11 +1,13 @@
 //! A Sigstore of the test's own: identity provider, certificate authority, transparency log and
-//! timestamp authority, with the trusted root that names them.
+//! timestamp authority, with the trusted root that names them. Service accounts of the test's clusters
+//! sign with it too.
 
 use std::fs;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::authority::Authority;
 use super::issuer::Issuer;
 use super::program::{Address, Program, command, run};
 use super::shared::Shared;
@@ -108,10 +110,17 @@ impl LocalSigstore {
 }
 
 fn start_fulcio(folder: &TempDir, http: Address, issuer: &str) -> Program {
-    // As YAML: a JSON file is read with other field names.
-    let config = format!(
+    // As YAML: a JSON file is read with other field names. Every API server of the tests is an issuer, as those of EKS are for the
+    // public-good instance.
+    let people = format!(
         "oidc-issuers:\n  \"{issuer}\":\n    issuer-url: \"{issuer}\"\n    client-id: sigstore\n    type: email\n"
     );
+    let authority = Authority::of_api_servers().pem();
+    let authority = authority.replace('\n', "\n      ");
+    let clusters = format!(
+        "meta-issuers:\n  \"https://127.0.0.1:*\":\n    client-id: sigstore\n    type: kubernetes\n    ca-cert: |\n      {authority}\n"
+    );
+    let config = format!("{people}{clusters}");
     write(folder, "fulcio.yaml", &config);
     let args = [
         ["--host", "127.0.0.1"],
