@@ -93,12 +93,18 @@ impl Signer {
 
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
+impl fmt::Display for SignerName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Signer::Certificate(certificate) => match &certificate.issuer {
-                Some(issuer) => write!(f, "`{}` (issuer `{issuer}`)", certificate.identity),
-                None => write!(f, "`{}` (no issuer)", certificate.identity),
-            },
-            Signer::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
+            SignerName::Certificate(identity, Some(issuer)) => {
+                write!(f, "`{identity}` (issuer `{issuer}`)")
+            }
+            SignerName::Certificate(identity, None) => write!(f, "`{identity}` (no issuer)"),
+            SignerName::Key(fingerprint) => write!(f, "key `{fingerprint}`"),
         }
     }
 }

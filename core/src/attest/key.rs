@@ -1,6 +1,7 @@
 //! Public keys that policies name, and their fingerprints.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::signature::{RSA, VerifyingKey};
-use crate::gate::Digest;
+use crate::gate::{Digest, DigestError};
 
 /// The longest PEM of a key, in bytes.
 const MAXIMUM_PEM: usize = 16 << 10;
@@ -104,6 +105,19 @@ fn with_rsa_parameters(spki: &[u8]) -> Option<Vec<u8>> {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({})", self.fingerprint)
+    }
+}
+
+impl FromStr for KeyFingerprint {
+    type Err = DigestError;
+
+    /// Reads a fingerprint as it is shown: `sha256:` and 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<KeyFingerprint, DigestError> {
+        let digest: Digest = text.parse()?;
+        match digest.algorithm() {
+            "sha256" => Ok(KeyFingerprint(text.into())),
+            _ => Err(DigestError(text.to_owned())),
+        }
     }
 }
 

@@ -168,6 +168,9 @@ pub fn evidence_to_keep(
                 .filter(|it| policy.matches_image(&it.image.reference));
             for image in matched {
                 kept.add(rule.keeps(&image.input(&entry, &image.own)));
+                for platform in image.judged_platforms(&entry) {
+                    kept.add(rule.keeps(&image.input(&entry, &evidence.of(platform))));
+                }
             }
         }
     }

@@ -18,6 +18,24 @@ reasons! {
         "Build the image for one of these platforms, or sign the index.";
 }
 
+/// The platforms of an index that the policy names, as far as the index was read.
+pub(super) fn platforms_of(policy: &Policy, evidence: &Evidence, index: &Subject) -> Vec<Subject> {
+    let platforms = evidence.index(index);
+    let platforms = platforms.value().and_then(Option::as_ref);
+    let manifests = platforms.into_iter().flat_map(|it| &it.manifests);
+    let matched = manifests.filter(|manifest| policy.matches_platform(manifest));
+    matched
+        .map(|manifest| platform_of(index, manifest))
+        .collect()
+}
+
+fn platform_of(index: &Subject, manifest: &PlatformManifest) -> Subject {
+    Subject {
+        repository: index.repository.clone(),
+        digest: manifest.digest.clone(),
+    }
+}
+
 /// The judgement of an index that does not meet a requirement. `on_index` is the denial; `check` judges one platform.
 pub(super) fn instead_of_index(
     policy: &Policy,
@@ -26,12 +44,7 @@ pub(super) fn instead_of_index(
     on_index: Judgement,
     check: impl Fn(&Subject) -> Judgement,
 ) -> Judgement {
-    let check = |manifest: &PlatformManifest| {
-        check(&Subject {
-            repository: index.repository.clone(),
-            digest: manifest.digest.clone(),
-        })
-    };
+    let check = |manifest: &PlatformManifest| check(&platform_of(index, manifest));
     let platforms = evidence.index(index);
     if !policy.allow_unsigned_index {
         return match platforms.value() {

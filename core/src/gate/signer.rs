@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::attest::{
-    Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, Transparency, TrustRoot,
-    VerifiedTime,
+    Anchor, CertificateIdentity, Claim, Origin, PublicKey, Signer, SignerName, Transparency,
+    TrustRoot, VerifiedTime,
 };
 
 use super::distinct::canonical;
@@ -302,6 +302,20 @@ impl AcceptedSigner {
         under.chain(alone)
     }
 
+    /// Whether this may be a signer who is known by name alone: what a name does not say (claims, trust root, public record) counts as
+    /// met.
+    pub(super) fn may_be(&self, signer: SignerName<'_>) -> bool {
+        match (self, signer) {
+            (AcceptedSigner::Keyless(keyless), SignerName::Certificate(identity, issuer)) => {
+                keyless.names_identity(identity, issuer)
+            }
+            (AcceptedSigner::Key(key), SignerName::Key(fingerprint)) => {
+                key.pem.0.fingerprint() == fingerprint
+            }
+            _ => false,
+        }
+    }
+
     /// Whether this signer made a verified signature, under one of its anchors, with the required log entry or timestamp.
     ///
     /// # Errors
@@ -360,12 +374,14 @@ impl KeylessSigner {
         Ok(())
     }
 
-    fn names(&self, certificate: &CertificateIdentity) -> bool {
+    fn names_identity(&self, actual: &str, issuer: Option<&str>) -> bool {
         let identity = self.identity.as_ref();
-        certificate
-            .issuer()
-            .is_some_and(|actual| self.issuer.matches(actual))
-            && identity.is_none_or(|identity| identity.matches(certificate.identity()))
+        issuer.is_some_and(|issuer| self.issuer.matches(issuer))
+            && identity.is_none_or(|identity| identity.matches(actual))
+    }
+
+    fn names(&self, certificate: &CertificateIdentity) -> bool {
+        self.names_identity(certificate.identity(), certificate.issuer())
             && self.claims.iter().all(|(claim, expected)| {
                 certificate
                     .claims()

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::emergency::OverdueReviews;
 use super::evidence::{Collected, Unavailability};
 use super::image::Digest;
+use super::kept_vex::{KeptSigner, KeptVex, TakenBack};
 use super::namespaces::Namespaces;
 use super::people::{Identity, People};
 use super::schedule::Schedule;
@@ -43,9 +44,13 @@ pub struct World {
     pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
     /// The authors that evidence named which was seen before, by digest.
     pub authors: BTreeMap<Digest, KeptAuthors>,
+    /// What OpenVEX documents took back that were seen before, by digest.
+    pub vex: BTreeMap<Digest, Vec<KeptVex>>,
     /// Why these are not all of the rejections and authors that the cluster keeps, if they are not.
     pub kept_partly: Option<Unavailability>,
-    /// Rejections and authors that are kept and cannot be read, by digest.
+    /// Why this is not all that the cluster keeps of OpenVEX documents, if it is not.
+    pub vex_partly: Option<Unavailability>,
+    /// What is kept and cannot be read, by digest.
     pub unreadable_kept: BTreeMap<Digest, Vec<UnreadableKept>>,
     /// The arguments with which `promotion-gate approve` judges by the same policies, for hints.
     pub approve_arguments: Vec<String>,
@@ -129,6 +134,8 @@ pub enum MayBe {
     Rejection(Option<String>),
     /// Who the authors of the digest are.
     Authors,
+    /// What OpenVEX documents take back, of this signer or of any.
+    Vex(Option<KeptSigner>),
 }
 
 /// The authors of a digest, kept in the cluster, so that deleting their evidence in a registry hides nobody.
@@ -159,12 +166,14 @@ pub struct EvidenceToKeep {
     pub rejections: Vec<(Digest, KeptRejection)>,
     /// Authors, with the statements that name them.
     pub authors: BTreeMap<Digest, KeptAuthors>,
+    /// What OpenVEX documents take back, by digest and signer.
+    pub vex: BTreeMap<(Digest, KeptSigner), TakenBack>,
 }
 
 impl EvidenceToKeep {
     /// Whether nothing has to be kept.
     pub fn is_empty(&self) -> bool {
-        self.rejections.is_empty() && self.authors.is_empty()
+        self.rejections.is_empty() && self.authors.is_empty() && self.vex.is_empty()
     }
 
     pub(super) fn add(&mut self, other: EvidenceToKeep) {
@@ -177,10 +186,23 @@ impl EvidenceToKeep {
         for (digest, authors) in other.authors {
             self.authors.entry(digest).or_default().add(authors);
         }
+        for (about, taken_back) in other.vex {
+            let known = self.vex.entry(about).or_default();
+            for statement in taken_back.statements() {
+                known.add(&statement);
+            }
+        }
     }
 }
 
 impl World {
+    /// What the cluster keeps of the OpenVEX documents of a signer about a digest.
+    pub(super) fn taken_back(&self, digest: &Digest, signer: &KeptSigner) -> TakenBack {
+        let kept = self.vex.get(digest).into_iter().flatten();
+        let by_signer = kept.filter(|kept| kept.signer == *signer);
+        by_signer.flat_map(|kept| &kept.statements).collect()
+    }
+
     /// Whether the cluster keeps this rejection by this person; where its time is verified (`is_timed`), one that is as recent. Of a
     /// closure, whether it keeps one of the same emergency change that counts under every policy, or by the same person.
     pub(super) fn keeps_rejection(
@@ -242,7 +264,9 @@ impl Default for World {
             revocations: BTreeMap::new(),
             rejections: BTreeMap::new(),
             authors: BTreeMap::new(),
+            vex: BTreeMap::new(),
             kept_partly: None,
+            vex_partly: None,
             unreadable_kept: BTreeMap::new(),
             // The approver has the policies somewhere else.
             approve_arguments: ["--policy", "PATH"].map(str::to_owned).to_vec(),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What begins a package URL, in letters of any case.
 const SCHEME: &str = "pkg:";
@@ -83,7 +84,7 @@ pub struct PackageUrl {
 }
 
 /// The package that a package URL is about. Spellings of one package are the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackageName {
     /// Type, namespace and name: `npm/@angular/core`.
     pub name: String,
@@ -183,6 +184,27 @@ impl PackageName {
     }
 }
 
+impl fmt::Display for PackageName {
+    /// The package URL without qualifiers and subpath.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", encoded(&self.name))?;
+        match &self.version {
+            Some(version) => write!(f, "@{}", encoded(version)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<PackageName> for PackageUrl {
+    fn from(package: PackageName) -> PackageUrl {
+        PackageUrl {
+            package,
+            qualifiers: BTreeMap::new(),
+            subpath: String::new(),
+        }
+    }
+}
+
 impl PackageUrl {
     /// Parses a package URL. `None` where the text is not one.
     pub fn parse(text: &str) -> Option<PackageUrl> {
@@ -199,6 +221,11 @@ impl PackageUrl {
             qualifiers: qualifiers.collect::<Option<_>>()?,
             subpath: decoded(parts.subpath.trim_matches('/'))?.into_owned(),
         })
+    }
+
+    /// The package.
+    pub fn package(&self) -> &PackageName {
+        &self.package
     }
 
     /// The type, such as `oci`.
@@ -227,6 +254,19 @@ impl PackageUrl {
         self.package.name.eq_ignore_ascii_case(&other.package.name)
             && versions.is_none_or(|(one, another)| one == another)
     }
+}
+
+/// Writes every character as `%XX` that could have a meaning in a package URL, except `/`.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'~' | b'+' => encoded.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Decodes `%XX`. `None` where a `%` is not followed by two digits, or the result is not UTF-8 or cannot be seen.
@@ -316,6 +356,12 @@ mod tests {
             let (kind, _) = name.split_once('/').unwrap();
             let parts = (purl.kind(), &*purl.package.name, purl.version());
             assert_eq!(parts, (kind, name, version), "{text}");
+            let written = purl.package.to_string();
+            assert_eq!(
+                PackageName::of(&written).as_ref(),
+                Some(&purl.package),
+                "{written}"
+            );
             assert_eq!(PackageName::of(text), Some(purl.package), "{text}");
         }
         for text in [

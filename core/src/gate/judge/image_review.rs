@@ -12,7 +12,7 @@ use crate::gate::evidence::{
     Collected, Effect, Evidence, Subject, SubjectEvidence, Unavailability,
 };
 use crate::gate::finding::{Finding, ImageTarget, Judgement, Target};
-use crate::gate::platforms::instead_of_index;
+use crate::gate::platforms::{instead_of_index, platforms_of};
 use crate::gate::policy::{NamedRequirement, Policy};
 use crate::gate::promotion::{ImageUse, Pin, Promotion};
 use crate::gate::record::ImageRecords;
@@ -243,6 +243,17 @@ impl<'a> ImageUnderReview<'a> {
             }
             _ => on_image,
         }
+    }
+
+    /// The platforms whose evidence may stand in for that of the image.
+    pub(super) fn judged_platforms(&self, entry: &PolicyEntry<'_>) -> Vec<Subject> {
+        let on_evidence = entry.named.requirement.evidence();
+        let is_judged = entry.policy.allow_unsigned_index
+            && on_evidence.is_some_and(|on_evidence| on_evidence.per_platform);
+        let index = self.own.subject.as_ref().filter(|_| is_judged);
+        index.map_or_else(Vec::new, |index| {
+            platforms_of(entry.policy, self.evidence, index)
+        })
     }
 
     /// Whether the evidence of platforms may stand in for that of the index: always where more evidence only helps; where it

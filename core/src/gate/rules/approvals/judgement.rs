@@ -183,7 +183,7 @@ fn may_reject(may_be: &MayBe, policy: &Policy) -> bool {
     match may_be {
         MayBe::Rejection(Some(environment)) => Some(environment) == policy.environment.as_ref(),
         MayBe::Rejection(None) => true,
-        MayBe::Authors => false,
+        MayBe::Authors | MayBe::Vex(_) => false,
     }
 }
 

@@ -97,10 +97,14 @@ impl<'s> Counted<'s> {
             1 => "1 vulnerability".to_owned(),
             count => format!("{count} vulnerabilities"),
         };
-        let detail = format!("{vulnerabilities} above `{most}`: {}", listed(named, NAMED));
         let denied = self.denied.iter().map(|(_, finding)| *finding);
+        let (by_records, newer) = vex.taken_back(denied.clone());
+        let detail = format!(
+            "{vulnerabilities} above `{most}`: {}{by_records}",
+            listed(named, NAMED)
+        );
         Some(Judgement::fail(VULNERABLE, detail).hint(format!(
-            "build the image with fixed packages, scan it and attest the report; or ask for an entry in the policy's `exceptions`{}",
+            "build the image with fixed packages, scan it and attest the report; or ask for an entry in the policy's `exceptions`{newer}{}",
             vex.without_effect(denied)
         )))
     }

@@ -27,6 +27,7 @@ use crate::gate::evidence::ImageEvidence;
 use crate::gate::people::Moment;
 use crate::gate::record::ScanAge;
 use crate::gate::signer::AcceptedSigner;
+use crate::gate::world::EvidenceToKeep;
 use crate::reason::{Reason, reasons};
 use counting::Counted;
 use scans::{CurrentScans, SignedScans};
@@ -173,6 +174,9 @@ reasons! {
     VEX_UNREADABLE = "vex-unreadable",
         "The image passes only with OpenVEX documents, and a document of an accepted signer cannot be read. It could say that the image is affected.",
         "Write the document in the form of OpenVEX 0.2, such as with `vexctl create`, and attest it with `cosign attest --type openvex`; then attest every other document that clears a finding again. The detail names the field.";
+    VEX_RECORD_UNREADABLE = "vex-record-unreadable",
+        "The image passes only with OpenVEX documents, and the cluster keeps what such documents take back in a `VexRecord` that cannot be read, or in more of them than the gate reads.",
+        "Let a governor correct or delete the resource that the detail names.";
     SCAN_TOO_OLD = "scan-too-old",
         "Every scan is older than the policy accepts.",
         "Scan the image again, and attest the report.";
@@ -290,14 +294,22 @@ impl ImageRule for Vulnerabilities {
         let mut of_type = statements.filter(|(_, it)| is_scan(it.predicate_type()));
         of_type.any(|(_, it)| is_by_accepted(&self.signed_by, it, world))
     }
+
+    fn keeps(&self, check: &ImageCheck<'_>) -> EvidenceToKeep {
+        let read = check.subject.zip(check.evidence.value());
+        match (&self.vex, read) {
+            (Some(vex), Some((subject, evidence))) => vex.to_keep(&subject.digest, evidence, check),
+            _ => EvidenceToKeep::default(),
+        }
+    }
 }
 
 impl Vulnerabilities {
     /// The judgement by the evidence that was read; a denial is the error.
-    fn judge(
+    fn judge<'e>(
         &self,
-        evidence: &ImageEvidence,
-        check: &ImageCheck<'_>,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'e>,
     ) -> Result<Judgement, Judgement> {
         // 1. The scans by accepted signers. A time in the future means that a clock is wrong, so that no age is known.
         let in_the_future =
@@ -338,8 +350,8 @@ impl Vulnerabilities {
             denied.detail.push_str(&others);
             return Err(denied);
         }
-        // 7. A document that cannot be read could take back what makes a finding harmless.
-        match vex.unreadable(counted.harmless_since) {
+        // 7. A document, or what the cluster keeps of one, that cannot be read could take back what makes a finding harmless.
+        match vex.unreadable(self.vex.as_deref(), counted.harmless_since, check) {
             Some(undecided) => Err(undecided),
             None => Ok(counted.pass(self, &current, check.promotion.at)),
         }

@@ -6,14 +6,20 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ImageCheck, ImageEvidence, Judgement, VEX_UNREADABLE, listed, sentence};
-use crate::attest::VerifiedStatement;
-use crate::attest::predicate::{
-    PackageUrl, Predicate, VexStatement, VexStatus, VulnerabilityFinding, is_cve, is_vex,
+use super::{
+    ImageCheck, ImageEvidence, Judgement, VEX_RECORD_UNREADABLE, VEX_UNREADABLE, listed, minute,
+    sentence,
 };
+use crate::attest::predicate::{
+    PackageName, PackageUrl, Predicate, VexProduct, VexStatement, VexStatus, VulnerabilityFinding,
+    is_cve, is_vex,
+};
+use crate::attest::{SignerName, VerifiedStatement};
 use crate::gate::image::Digest;
+use crate::gate::kept_vex::{KeptSigner, KeptVex, KeptVexStatement, TakenBack};
 use crate::gate::rules::check::{SigningTimes, in_time, replacing};
-use crate::gate::signer::AcceptedSigner;
+use crate::gate::signer::{AcceptedSigner, Mismatch};
+use crate::gate::world::{EvidenceToKeep, MayBe, UnreadableKept};
 
 /// The most documents, and the most statements, without effect that a denial names.
 const NAMED: usize = 2;
@@ -42,8 +48,7 @@ impl VexDocuments {
         let is_accepted = |it: &VerifiedStatement| {
             documents.is_some_and(|documents| documents.signed_by.signed(it, roots).is_ok())
         };
-        let statements = evidence.statements.iter().map(|(_, it)| &**it);
-        let others = statements.filter(|it| is_vex(it.predicate_type()) && !is_accepted(it));
+        let others = vex_documents(evidence).filter(|it| !is_accepted(it));
         let signers: BTreeSet<_> = others.map(|it| it.signer().to_string()).collect();
         match signers.is_empty() {
             true => String::new(),
@@ -55,15 +60,33 @@ impl VexDocuments {
     }
 }
 
-/// The statements of all documents by accepted signers that are about the image.
+/// The statements of all documents by accepted signers that are about the image, and those that the cluster keeps of such documents.
 #[derive(Default)]
 pub(super) struct VexStatements<'e> {
-    /// By an id of the vulnerability in lower case, with the time.
-    by_id: BTreeMap<String, Vec<(Timestamp, &'e VexStatement)>>,
-    /// Documents by accepted signers that are not understood, with the time of the signature.
-    unreadable: Vec<(String, Option<Timestamp>)>,
+    /// By an id of the vulnerability in lower case.
+    by_id: BTreeMap<String, Vec<Said<'e>>>,
+    /// Documents by accepted signers that are not understood.
+    unreadable: Vec<UnreadableDocument<'e>>,
     /// The digest of the image.
     subject: Option<&'e Digest>,
+}
+
+/// A statement, and when it was made.
+struct Said<'e> {
+    at: Timestamp,
+    statement: &'e VexStatement,
+    /// What keeps it; `None` for one that is attached.
+    kept: Option<&'e KeptVex>,
+}
+
+/// A document that is not understood.
+struct UnreadableDocument<'e> {
+    /// Whose it is, and why it is not understood.
+    detail: String,
+    /// When it was signed; `None` where nothing confirms a time.
+    at: Option<Timestamp>,
+    /// What keeps that it was there; `None` for one that is attached.
+    kept: Option<&'e KeptVex>,
 }
 
 impl<'e> VexStatements<'e> {
@@ -72,75 +95,131 @@ impl<'e> VexStatements<'e> {
     pub(super) fn read(
         documents: Option<&VexDocuments>,
         evidence: &'e ImageEvidence,
-        check: &ImageCheck<'_>,
+        check: &ImageCheck<'e>,
     ) -> Result<VexStatements<'e>, String> {
         let mut all = VexStatements::default();
         let Some(documents) = documents else {
             return Ok(all);
         };
-        let statements = evidence.statements.iter().map(|(_, it)| &**it);
-        let roots = &check.world.trust_roots;
-        let is_accepted = |it: &&VerifiedStatement| {
-            is_vex(it.predicate_type()) && documents.signed_by.signed(it, roots).is_ok()
-        };
-        let statements: Vec<_> = statements.filter(is_accepted).collect();
-        let times = SigningTimes::of(statements.iter().copied());
-        for statement in statements {
-            let signed = times.at(statement);
-            let by = statement.signer();
-            in_time(statement, check.promotion.at)
-                .map_err(|why| format!("VEX document by {by}: {why}"))?;
+        for (statement, signed) in documents.accepted(evidence, check)? {
             all.subject = Some(statement.subject());
             match statement.predicate() {
                 Predicate::Vex(document) => {
                     for it in &document.statements {
-                        // A document cannot make itself newer than its signature. Without a verified time it could be of any time, also
-                        // because a timestamp was taken away: then what harms is the newest, and what is harmless the oldest.
-                        let at = match (signed, it.status.is_harmless()) {
-                            (Some(signed), _) => signed.min(it.at),
-                            (None, true) => Timestamp::MIN,
-                            (None, false) => Timestamp::MAX,
-                        };
-                        let at = at.min(check.promotion.at);
-                        for id in &it.ids {
-                            let of_id = all.by_id.entry(id.to_ascii_lowercase()).or_default();
-                            of_id.push((at, it));
-                        }
+                        let at = time_of(it, signed);
+                        all.add(it, at.min(check.promotion.at), None);
                     }
                 }
-                Predicate::Unreadable(why) => {
-                    let detail = format!("VEX document by {by}: {why}");
-                    all.unreadable.push((detail, signed));
-                }
+                Predicate::Unreadable(why) => all.unreadable.push(UnreadableDocument {
+                    detail: format!("VEX document by {}: {why}", statement.signer()),
+                    at: signed,
+                    kept: None,
+                }),
                 _ => {}
             }
         }
+        all.add_kept(documents, evidence, check);
         Ok(all)
+    }
+
+    fn add(&mut self, statement: &'e VexStatement, at: Timestamp, kept: Option<&'e KeptVex>) {
+        for id in &statement.ids {
+            let of_id = self.by_id.entry(id.to_ascii_lowercase()).or_default();
+            let said = Said {
+                at,
+                statement,
+                kept,
+            };
+            of_id.push(said);
+        }
+    }
+
+    /// Adds what the cluster keeps of documents by signers who may be accepted, except of those that are still attached, which speak for
+    /// themselves.
+    fn add_kept(
+        &mut self,
+        documents: &VexDocuments,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'e>,
+    ) {
+        let digest = check.subject.map(|subject| &subject.digest);
+        let kept = digest.and_then(|digest| check.world.vex.get(digest));
+        let kept = kept.into_iter().flatten();
+        let mut attached = None;
+        for kept in kept.filter(|kept| documents.signed_by.may_be(kept.signer.name())) {
+            let attached =
+                attached.get_or_insert_with(|| AttachedDocuments::of(documents, evidence, check));
+            let gone = kept.statements.iter().filter(|it| !attached.say(kept, it));
+            for it in gone {
+                if it.is_unreadable() {
+                    let by = kept.signer.name();
+                    self.unreadable.push(UnreadableDocument {
+                        detail: format!(
+                            "`VexRecord` `{}`: a VEX document by {by}, which is not attached any more, could not be read",
+                            kept.name
+                        ),
+                        at: it.at(),
+                        kept: Some(kept),
+                    });
+                }
+                self.add(&it.said, it.said.at.min(check.promotion.at), Some(kept));
+            }
+        }
     }
 
     /// The time of the newest statement about a finding, if that says that the finding does no harm. Of statements of one time,
     /// the worst counts. Of a finding with several CVE ids, each has to do no harm; the earliest of their times is given.
     pub(super) fn harmless_since(&self, finding: &VulnerabilityFinding) -> Option<Timestamp> {
+        harmless_since(finding, &self.about(finding))
+    }
+
+    /// The statements about a finding.
+    fn about(&self, finding: &VulnerabilityFinding) -> Vec<&Said<'e>> {
         let package = PackageUrl::parse(&finding.package);
-        let about = finding.ids().flat_map(|id| {
+        let about = self.of_ids(finding);
+        about
+            .filter(|it| self.is_about(it.statement, package.as_ref()))
+            .collect()
+    }
+
+    /// The statements that name a finding, whatever image and package they are about.
+    fn of_ids(&self, finding: &VulnerabilityFinding) -> impl Iterator<Item = &Said<'e>> {
+        finding.ids().flat_map(|id| {
             let of_id = self.by_id.get(&id.to_ascii_lowercase());
             of_id.into_iter().flatten()
-        });
-        let about = about.filter(|(_, it)| self.is_about(it, package.as_ref()));
-        let about: Vec<&(Timestamp, &VexStatement)> = about.collect();
-        let newest = |cve: Option<&str>| {
-            let about = about.iter().filter(|(_, it)| is_about_cve(it, cve));
-            let newest: Option<(Timestamp, VexStatus)> =
-                about.map(|(at, it)| (*at, it.status)).max();
-            newest.and_then(|(at, status)| status.is_harmless().then_some(at))
-        };
-        match finding.cves().as_slice() {
-            [] => newest(None),
-            cves => {
-                let each = cves.iter().map(|cve| newest(Some(cve)));
-                each.min().flatten()
+        })
+    }
+
+    /// The statements that the cluster keeps and that alone let findings count: the end of a detail, and the end of a hint. Empty if there
+    /// are none.
+    pub(super) fn taken_back<'f>(
+        &self,
+        findings: impl Iterator<Item = &'f VulnerabilityFinding>,
+    ) -> (String, String) {
+        let mut records = BTreeMap::new();
+        for finding in findings.take(SEARCHED) {
+            let mut about = self.about(finding);
+            let kept: Vec<_> = about.iter().filter_map(|it| it.kept).collect();
+            about.retain(|it| it.kept.is_none());
+            if !kept.is_empty() && harmless_since(finding, &about).is_some() {
+                records.extend(kept.into_iter().map(|it| (&it.name, it.signer.name())));
             }
         }
+        if records.is_empty() {
+            return Default::default();
+        }
+        let names = records.keys().map(|name| format!("`{name}`"));
+        let names = listed(names, NAMED);
+        let signers: BTreeSet<_> = records.values().collect();
+        (
+            format!(
+                "; OpenVEX documents clear some of these, and older ones by {}, which are not attached any more, took that back before: the cluster keeps what they say (`VexRecord` {names})",
+                listed(signers, NAMED)
+            ),
+            format!(
+                "; or attest an OpenVEX document whose statements are newer; or ask a governor to delete the `VexRecord` {names}"
+            ),
+        )
     }
 
     /// Whether a statement is about this image and this package of it.
@@ -174,8 +253,8 @@ impl<'e> VexStatements<'e> {
         &self,
         findings: impl Iterator<Item = &'f VulnerabilityFinding>,
     ) -> String {
-        let unreadable = self.unreadable.iter();
-        let unreadable: BTreeSet<_> = unreadable.map(|(why, _)| format!("{why:.250}")).collect();
+        let unreadable = self.unreadable.iter().filter(|it| it.kept.is_none());
+        let unreadable: BTreeSet<_> = unreadable.map(|it| format!("{:.250}", it.detail)).collect();
         let mut statements = BTreeSet::new();
         for finding in findings.take(SEARCHED) {
             if statements.len() > NAMED {
@@ -200,14 +279,11 @@ impl<'e> VexStatements<'e> {
 
     /// Why statements that would make a finding harmless are not about this image or package.
     fn missing(&self, finding: &VulnerabilityFinding) -> BTreeSet<String> {
-        let of_ids = finding.ids().flat_map(|id| {
-            let of_id = self.by_id.get(&id.to_ascii_lowercase());
-            of_id.into_iter().flatten()
-        });
-        let harmless = of_ids.filter(|(_, it)| it.status.is_harmless());
+        let statements = self.of_ids(finding).map(|it| it.statement);
+        let harmless = statements.filter(|it| it.status.is_harmless());
         let package = PackageUrl::parse(&finding.package);
-        let others = harmless.filter(|(_, it)| !self.is_about(it, package.as_ref()));
-        let misses: BTreeSet<Miss<'_>> = others.filter_map(|(_, it)| self.miss(it)).collect();
+        let others = harmless.filter(|it| !self.is_about(it, package.as_ref()));
+        let misses: BTreeSet<Miss<'_>> = others.filter_map(|it| self.miss(it)).collect();
         let misses = misses.into_iter().take(NAMED + 1);
         misses
             .map(|miss| {
@@ -246,17 +322,236 @@ impl<'e> VexStatements<'e> {
         each.max()
     }
 
-    /// The judgement if a document that cannot be read could be newer than what makes findings harmless since `oldest`.
-    pub(super) fn unreadable(&self, oldest: Option<Timestamp>) -> Option<Judgement> {
+    /// The judgement if a document that cannot be read, or what the cluster keeps and cannot be read, could be newer than what makes
+    /// findings harmless since `oldest`.
+    pub(super) fn unreadable(
+        &self,
+        documents: Option<&VexDocuments>,
+        oldest: Option<Timestamp>,
+        check: &ImageCheck<'_>,
+    ) -> Option<Judgement> {
         let oldest = oldest?;
         let unreadable = self.unreadable.iter();
-        let unreadable = unreadable.filter(|(_, at)| at.is_none_or(|at| at >= oldest));
-        let (detail, at) = unreadable.min_by_key(|(detail, at)| (at.is_some(), detail))?;
-        let detail = format!("{detail}; it could say that the image is affected");
-        Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(replacing(
-            at.is_some(),
-            "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again, and after it every other document that clears a finding",
-        )))
+        let unreadable = unreadable.filter(|it| it.at.is_none_or(|at| at >= oldest));
+        let order =
+            |it: &&UnreadableDocument<'_>| (it.at.is_some(), it.kept.is_some(), it.detail.clone());
+        let Some(unreadable) = unreadable.min_by_key(order) else {
+            return documents?.unreadable_records(check);
+        };
+        let detail = format!(
+            "{}; it could say that the image is affected",
+            unreadable.detail
+        );
+        let hint = match (unreadable.at, unreadable.kept) {
+            (Some(_), None) => WRITE_AGAIN.to_owned(),
+            (Some(at), Some(kept)) => format!(
+                "attest every document that clears a finding again, with statements that are newer than {}; or ask a governor to delete the `VexRecord` `{}`",
+                minute(at),
+                kept.name
+            ),
+            (None, Some(kept)) => format!(
+                "nothing confirms when it was signed, so no later one takes its place: ask a governor to delete the `VexRecord` `{}`, or build a new image",
+                kept.name
+            ),
+            (None, None) => replacing(false, WRITE_AGAIN).to_owned(),
+        };
+        Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(hint))
+    }
+}
+
+/// What to do about a document that cannot be read.
+const WRITE_AGAIN: &str = "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again, and after it every other document that clears a finding";
+
+impl VexDocuments {
+    /// The documents by accepted signers, each with the time of its signature, if that is known.
+    ///
+    /// # Errors
+    /// Why a document is of the future.
+    fn accepted<'e>(
+        &self,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> Result<Vec<(&'e VerifiedStatement, Option<Timestamp>)>, String> {
+        let roots = &check.world.trust_roots;
+        let statements = vex_documents(evidence);
+        let accepted = statements.filter(|it| self.signed_by.signed(it, roots).is_ok());
+        let accepted: Vec<_> = accepted.collect();
+        let times = SigningTimes::of(accepted.iter().copied());
+        for statement in &accepted {
+            in_time(statement, check.promotion.at)
+                .map_err(|why| format!("VEX document by {}: {why}", statement.signer()))?;
+        }
+        let each = accepted.into_iter();
+        Ok(each.map(|it| (it, times.at(it))).collect())
+    }
+
+    /// What the documents take back by accepted signers, and the cluster does not keep yet.
+    pub(super) fn to_keep(
+        &self,
+        digest: &Digest,
+        evidence: &ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> EvidenceToKeep {
+        let mut by_signer: BTreeMap<_, TakenBack> = BTreeMap::new();
+        for (statement, signed) in self.accepted(evidence, check).unwrap_or_default() {
+            let Some(signer) = KeptSigner::of(statement.signer()) else {
+                continue;
+            };
+            let document = Some(statement.digest().clone());
+            let taken_back = by_signer.entry(signer).or_default();
+            match statement.predicate() {
+                Predicate::Vex(read) => {
+                    let harmful = read.statements.iter().filter(|it| !it.status.is_harmless());
+                    for it in harmful {
+                        let Some(packages) = packages_of(it, digest) else {
+                            continue;
+                        };
+                        let ids = it.ids.iter().map(|id| id.clone().into_string());
+                        let at = signed.map(|_| time_of(it, signed));
+                        let said = KeptVexStatement::new(ids, packages, at, document.clone());
+                        taken_back.add(&said);
+                    }
+                }
+                Predicate::Unreadable(_) => {
+                    taken_back.add(&KeptVexStatement::new([], [], signed, document));
+                }
+                _ => {}
+            }
+        }
+        let new = by_signer.into_iter().filter_map(|(signer, taken_back)| {
+            let new = taken_back.without(&check.world.taken_back(digest, &signer));
+            (!new.is_empty()).then(|| ((digest.clone(), signer), new))
+        });
+        EvidenceToKeep {
+            vex: new.collect(),
+            ..EvidenceToKeep::default()
+        }
+    }
+
+    /// The judgement if the cluster keeps what such documents take back, and not all of it can be read.
+    fn unreadable_records(&self, check: &ImageCheck<'_>) -> Option<Judgement> {
+        let world = check.world;
+        let unreadable = check
+            .subject
+            .and_then(|it| world.unreadable_kept.get(&it.digest));
+        let is_about = |kept: &&UnreadableKept| match &kept.may_be {
+            MayBe::Vex(signer) => {
+                let mut signer = signer.iter();
+                signer.all(|signer| self.signed_by.may_be(signer.name()))
+            }
+            MayBe::Rejection(_) | MayBe::Authors => false,
+        };
+        let unreadable = unreadable.and_then(|kept| kept.iter().find(is_about));
+        if let Some(UnreadableKept { resource, why, .. }) = unreadable {
+            let detail = format!(
+                "{resource} is about this digest and cannot be read: {why}; it could say that the image is affected"
+            );
+            let undecided = Judgement::undecided(VEX_RECORD_UNREADABLE, detail);
+            return Some(
+                undecided.hint(format!("ask a governor to correct or to delete {resource}")),
+            );
+        }
+        let why = world.vex_partly.as_ref()?;
+        let detail = format!(
+            "a `VexRecord` that the cluster keeps, and that says that the image is affected, may be missing: {why}"
+        );
+        Some(
+            Judgement::undecided(VEX_RECORD_UNREADABLE, detail)
+                .hint("ask a governor to delete `VexRecord`s of digests that do not run any more"),
+        )
+    }
+}
+
+/// The OpenVEX documents of everybody that are attached, or were before.
+fn vex_documents(evidence: &ImageEvidence) -> impl Iterator<Item = &VerifiedStatement> {
+    let statements = evidence.statements.iter().map(|(_, it)| &**it);
+    statements.filter(|it| is_vex(it.predicate_type()))
+}
+
+/// When a statement was made. A document cannot make itself newer than its signature. Without a verified time it could be of any time,
+/// also because a timestamp was taken away: then what harms is the newest, and what is harmless the oldest.
+fn time_of(statement: &VexStatement, signed: Option<Timestamp>) -> Timestamp {
+    match (signed, statement.status.is_harmless()) {
+        (Some(signed), _) => signed.min(statement.at),
+        (None, true) => Timestamp::MIN,
+        (None, false) => Timestamp::MAX,
+    }
+}
+
+/// The packages of the image that a harmful statement is about: none for all of them. `None` if it is about another image.
+fn packages_of(statement: &VexStatement, subject: &Digest) -> Option<Vec<PackageName>> {
+    let is_meant =
+        |product: &&VexProduct| product.digests.is_empty() || product.digests.contains(subject);
+    let products: Vec<_> = statement.products.iter().filter(is_meant).collect();
+    if products.is_empty() {
+        return statement.products.is_empty().then(Vec::new);
+    }
+    let is_whole = products.iter().any(|it| it.components.is_empty());
+    let components = products.into_iter().flat_map(|it| &it.components);
+    let packages: Option<Vec<_>> = components
+        .map(|it| it.as_ref().map(|it| it.package().clone()))
+        .collect();
+    // What cannot be written as it is could be any package.
+    let is_written = |it: &PackageName| PackageName::of(&it.to_string()).as_ref() == Some(it);
+    let packages = packages.filter(|it| !is_whole && it.iter().all(is_written));
+    Some(packages.unwrap_or_default())
+}
+
+/// The documents that are still attached, of signers as the cluster keeps them.
+struct AttachedDocuments<'e> {
+    documents: Vec<(&'e VerifiedStatement, Option<Timestamp>)>,
+}
+
+impl<'e> AttachedDocuments<'e> {
+    /// Those that an accepted signer signed without the public record that the policy asks for are left out: the record could have been
+    /// taken away.
+    fn of(
+        accepted: &VexDocuments,
+        evidence: &'e ImageEvidence,
+        check: &ImageCheck<'_>,
+    ) -> AttachedDocuments<'e> {
+        let roots = &check.world.trust_roots;
+        let documents = vex_documents(evidence)
+            .filter(|it| accepted.signed_by.signed(it, roots) != Err(Mismatch::Transparency));
+        let documents: Vec<_> = documents.collect();
+        let times = SigningTimes::of(documents.iter().copied());
+        let documents = documents.into_iter().map(|it| (it, times.at(it)));
+        AttachedDocuments {
+            documents: documents.collect(),
+        }
+    }
+
+    /// Whether the document that said this is attached. With a certificate, the same document can be signed again, and the newest
+    /// signature counts.
+    fn say(&self, kept: &KeptVex, said: &KeptVexStatement) -> bool {
+        let mut documents = self.documents.iter();
+        documents.any(|(document, signed)| {
+            let by = document.signer().name();
+            let is_as_new = match by {
+                SignerName::Key(_) => true,
+                SignerName::Certificate(..) => said.at() <= *signed,
+            };
+            said.document.as_ref() == Some(document.digest())
+                && kept.signer.name() == by
+                && is_as_new
+        })
+    }
+}
+
+/// The time of the newest of the statements about a finding, if that says that the finding does no harm.
+fn harmless_since(finding: &VulnerabilityFinding, about: &[&Said<'_>]) -> Option<Timestamp> {
+    let newest = |cve: Option<&str>| {
+        let about = about.iter().filter(|it| is_about_cve(it.statement, cve));
+        let newest: Option<(Timestamp, VexStatus)> =
+            about.map(|it| (it.at, it.statement.status)).max();
+        newest.and_then(|(at, status)| status.is_harmless().then_some(at))
+    };
+    match finding.cves().as_slice() {
+        [] => newest(None),
+        cves => {
+            let each = cves.iter().map(|cve| newest(Some(cve)));
+            each.min().flatten()
+        }
     }
 }
 
@@ -308,9 +603,17 @@ mod tests {
             "statements": products.iter().map(of).collect::<Vec<_>>(),
         });
         let document = VexDocument::read(&document.to_string()).unwrap();
-        let statements = document.statements.iter().map(|it| (it.at, it));
+        let statements = document.statements.iter().map(|statement| Said {
+            at: statement.at,
+            statement,
+            kept: None,
+        });
         let subject = digest("image");
-        let unreadable = unreadable.iter().map(|why| ((*why).to_owned(), None));
+        let unreadable = unreadable.iter().map(|why| UnreadableDocument {
+            detail: (*why).to_owned(),
+            at: None,
+            kept: None,
+        });
         let all = VexStatements {
             by_id: BTreeMap::from([("ghsa-9".to_owned(), statements.collect())]),
             unreadable: unreadable.collect(),

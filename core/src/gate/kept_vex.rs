@@ -1,0 +1,235 @@
+//! What OpenVEX documents take back, as the cluster keeps it, so that deleting a document in a registry clears nothing again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::image::Digest;
+use crate::attest::predicate::{PackageName, VexProduct, VexStatement, VexStatus};
+use crate::attest::{KeyFingerprint, Signer, SignerName};
+
+/// What the documents of one signer take back about one digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptVex {
+    /// The name of the resource; empty for what is not kept yet.
+    pub name: String,
+    /// Who signed the documents.
+    pub signer: KeptSigner,
+    /// What they say.
+    pub statements: Vec<KeptVexStatement>,
+}
+
+/// A signer, as far as the cluster keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeptSigner {
+    /// The holder of a certificate.
+    Keyless {
+        /// The issuer that authenticated the identity.
+        issuer: String,
+        /// The subject alternative name.
+        identity: String,
+    },
+    /// The holder of a key.
+    Key(KeyFingerprint),
+}
+
+impl KeptSigner {
+    /// The signer of a statement; `None` for a certificate without an issuer, which no policy accepts.
+    pub(super) fn of(signer: &Signer) -> Option<KeptSigner> {
+        Some(match signer.name() {
+            SignerName::Certificate(identity, issuer) => KeptSigner::Keyless {
+                issuer: issuer?.to_owned(),
+                identity: identity.to_owned(),
+            },
+            SignerName::Key(fingerprint) => KeptSigner::Key(fingerprint.clone()),
+        })
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> SignerName<'_> {
+        match self {
+            KeptSigner::Keyless { issuer, identity } => {
+                SignerName::Certificate(identity, Some(issuer))
+            }
+            KeptSigner::Key(fingerprint) => SignerName::Key(fingerprint),
+        }
+    }
+}
+
+/// A statement that may take back what an older one clears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptVexStatement {
+    /// What it says. Without ids it is a document that could not be read, which may be about each vulnerability.
+    pub(super) said: VexStatement,
+    /// The digest of the document that said it last.
+    pub document: Option<Digest>,
+}
+
+impl KeptVexStatement {
+    /// Without vulnerabilities, it is about all of them, and without packages about every package. Without a time, it takes back
+    /// whatever is older than the review.
+    pub fn new(
+        vulnerabilities: impl IntoIterator<Item = String>,
+        packages: impl IntoIterator<Item = PackageName>,
+        at: Option<Timestamp>,
+        document: Option<Digest>,
+    ) -> KeptVexStatement {
+        let components: Box<[_]> = packages.into_iter().map(|it| Some(it.into())).collect();
+        let product = VexProduct {
+            digests: Box::default(),
+            components,
+        };
+        let has_packages = !product.components.is_empty();
+        KeptVexStatement {
+            said: VexStatement {
+                ids: vulnerabilities.into_iter().map(Into::into).collect(),
+                products: has_packages.then_some(product).into_iter().collect(),
+                status: VexStatus::Affected,
+                at: at.unwrap_or(Timestamp::MAX),
+            },
+            document,
+        }
+    }
+
+    /// The vulnerabilities; none for a document that could not be read.
+    pub fn vulnerabilities(&self) -> impl Iterator<Item = &str> {
+        self.said.ids.iter().map(|id| &**id)
+    }
+
+    /// The packages; none for all of them.
+    pub fn packages(&self) -> impl Iterator<Item = &PackageName> {
+        let products = self.said.products.iter();
+        let components = products.flat_map(|product| &product.components);
+        components.flatten().map(|it| it.package())
+    }
+
+    /// When it was said; `None` where no verified time was known.
+    pub fn at(&self) -> Option<Timestamp> {
+        Some(self.said.at).filter(|at| *at < Timestamp::MAX)
+    }
+
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.said.ids.is_empty()
+    }
+}
+
+/// The newest statement about each vulnerability in each package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenBack(BTreeMap<(String, Option<PackageName>), Newest>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Newest {
+    /// The id, in the letters of the document.
+    id: String,
+    at: Timestamp,
+    document: Option<Digest>,
+}
+
+impl Newest {
+    /// Whether it says no more than another one about the same. Of one document, a known time is better than none.
+    fn is_said_by(&self, other: &Newest) -> bool {
+        let is_same = self.document.is_some() && self.document == other.document;
+        match (is_same, self.at == Timestamp::MAX) {
+            (true, true) => true,
+            (true, false) => self.at <= other.at && other.at < Timestamp::MAX,
+            (false, _) => self.at <= other.at,
+        }
+    }
+}
+
+impl TakenBack {
+    /// Adds what a statement says, unless a newer one says it.
+    pub fn add(&mut self, statement: &KeptVexStatement) {
+        let mut packages: Vec<_> = statement.packages().cloned().map(Some).collect();
+        if packages.is_empty() {
+            packages.push(None);
+        }
+        let ids = statement.vulnerabilities();
+        let unreadable = statement.is_unreadable().then_some("");
+        for id in ids.chain(unreadable) {
+            for package in &packages {
+                let key = (id.to_ascii_lowercase(), package.clone());
+                let newest = Newest {
+                    id: id.to_owned(),
+                    at: statement.said.at,
+                    document: statement.document.clone(),
+                };
+                if !self.says(&key, &newest) {
+                    self.insert(key, newest);
+                }
+            }
+        }
+    }
+
+    /// What these say and `kept` does not.
+    #[must_use]
+    pub fn without(mut self, kept: &TakenBack) -> TakenBack {
+        self.0.retain(|key, newest| !kept.says(key, newest));
+        self
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same in few statements: one for everything that was said of the same packages, at one time and by one document.
+    pub fn statements(&self) -> Vec<KeptVexStatement> {
+        let mut by_id: BTreeMap<_, BTreeSet<Option<&PackageName>>> = BTreeMap::new();
+        for ((_, package), Newest { id, at, document }) in &self.0 {
+            let packages = by_id.entry((at, document, id)).or_default();
+            packages.insert(package.as_ref());
+        }
+        let mut together: BTreeMap<_, Vec<&String>> = BTreeMap::new();
+        for ((at, document, id), packages) in by_id {
+            // What is said of every package needs no others.
+            let packages = match packages.contains(&None) {
+                true => BTreeSet::from([None]),
+                false => packages,
+            };
+            let is_unreadable = id.is_empty();
+            let same = together.entry((at, document, packages, is_unreadable));
+            same.or_default().push(id);
+        }
+        let each = together.into_iter();
+        let each = each.map(|((at, document, packages, is_unreadable), ids)| {
+            let ids = ids.into_iter().filter(|_| !is_unreadable).cloned();
+            let packages = packages.into_iter().flatten().cloned();
+            let at = Some(*at).filter(|at| *at < Timestamp::MAX);
+            KeptVexStatement::new(ids, packages, at, document.clone())
+        });
+        each.collect()
+    }
+
+    /// What is said of every package needs no older one of a single package.
+    fn insert(&mut self, key: (String, Option<PackageName>), newest: Newest) {
+        if key.1.is_none() {
+            let of_id = self.0.range(key.clone()..);
+            let of_id = of_id.take_while(|((id, _), _)| *id == key.0);
+            let needless = of_id.filter(|(_, older)| older.is_said_by(&newest));
+            let needless: Vec<_> = needless.map(|(key, _)| key.clone()).collect();
+            for key in needless {
+                self.0.remove(&key);
+            }
+        }
+        self.0.insert(key, newest);
+    }
+
+    fn says(&self, (id, package): &(String, Option<PackageName>), newest: &Newest) -> bool {
+        let said = |package: Option<PackageName>| self.0.get(&(id.clone(), package));
+        let of_package = said(package.clone());
+        let of_all = package.as_ref().and_then(|_| said(None));
+        let mut known = of_package.into_iter().chain(of_all);
+        known.any(|known| newest.is_said_by(known))
+    }
+}
+
+impl<'a> FromIterator<&'a KeptVexStatement> for TakenBack {
+    fn from_iter<T: IntoIterator<Item = &'a KeptVexStatement>>(statements: T) -> TakenBack {
+        let mut taken_back = TakenBack::default();
+        for statement in statements {
+            taken_back.add(statement);
+        }
+        taken_back
+    }
+}
