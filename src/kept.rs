@@ -1,5 +1,5 @@
-//! Rejections and authors that reviews saw in registries, kept as resources of the cluster, so that deleting them in a registry
-//! helps nobody. They are written in the background: no answer waits for it.
+//! Rejections, authors and what OpenVEX documents take back that reviews saw in registries, kept as resources of the cluster, so that
+//! deleting them in a registry helps nobody. They are written in the background: no answer waits for it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,14 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use futures::{Stream, StreamExt as _, future, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use promotion_gate_core::gate::{ChangeKind, Policy, Snapshot, evidence_to_keep};
+use promotion_gate_core::gate::{ChangeKind, Policy, Snapshot, TakenBack, evidence_to_keep};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::api::{
     self, AuthorRecordResource, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS, RejectionResource,
+    VexRecordResource, VexRecordSpec,
 };
 use crate::cluster::Cluster;
 use crate::metrics::Metrics;
@@ -68,9 +69,10 @@ impl Keeper {
     pub fn look_at(&self, review: &Review, snapshot: &Snapshot) {
         let is_upkeep = matches!(review.promotion.kind, ChangeKind::Upkeep { .. });
         let mut policies = snapshot.policies.iter();
-        let asks_people =
-            |policy: &Policy| policy.requires_approvals() || policy.emergency.is_some();
-        if review.promotion.change.dry_run || is_upkeep || !policies.any(asks_people) {
+        let may_keep = |policy: &Policy| {
+            policy.requires_approvals() || policy.emergency.is_some() || policy.reads_vex()
+        };
+        if review.promotion.change.dry_run || is_upkeep || !policies.any(may_keep) {
             return;
         }
         for (kind, resource) in to_keep(review, snapshot) {
@@ -150,7 +152,12 @@ fn to_keep(review: &Review, snapshot: &Snapshot) -> Vec<(ApiResource, Value)> {
         let kind = ApiResource::erase::<AuthorRecordResource>(&());
         (kind, api::author_record_resource(digest, it))
     });
-    rejections.chain(authors).collect()
+    let vex = kept.vex.iter().flat_map(|((digest, signer), taken_back)| {
+        let resources = api::vex_record_resources(digest, signer, taken_back);
+        let kind = ApiResource::erase::<VexRecordResource>(&());
+        resources.into_iter().map(move |it| (kind.clone(), it))
+    });
+    rejections.chain(authors).chain(vex).collect()
 }
 
 /// Whether this process neither writes it now nor wrote it before.
@@ -272,6 +279,9 @@ async fn renew(
     let nothing = Value::Null;
     match compared(existing.data.get("spec").unwrap_or(&nothing), spec) {
         Known::Other => Ok(None),
+        Known::Full => Err(format!(
+            "`{name}` keeps as much as fits, and something is added"
+        )),
         Known::Same => Ok(Some(name)),
         Known::Older(spec) => {
             let how = PatchParams {
@@ -301,14 +311,19 @@ fn random() -> Result<String, String> {
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
     Same,
-    /// The same rejection, given earlier, or fewer authors of the same digest; and what it should say.
+    /// The same rejection, given earlier, or fewer authors of the same digest, or less that documents take back; and what it should say.
     Older(Value),
+    /// The same digest and signer, without room for what is added.
+    Full,
     Other,
 }
 
 fn compared(existing: &Value, new: &Value) -> Known {
     if new.get("identities").is_some() {
         return authors_compared(existing, new);
+    }
+    if new.get("signer").is_some() {
+        return vex_compared(existing, new);
     }
     let about = [
         "digest",
@@ -365,6 +380,33 @@ fn authors_compared(existing: &Value, new: &Value) -> Known {
     match adds {
         true => Known::Older(joined),
         false => Known::Same,
+    }
+}
+
+/// What documents take back is only ever added, or said by a newer one.
+fn vex_compared(existing: &Value, new: &Value) -> Known {
+    let read = |spec: &Value| {
+        let spec: VexRecordSpec = serde_json::from_value(spec.clone()).ok()?;
+        api::vex_record("", &spec).ok()
+    };
+    let (Some((of, known)), Some((digest, new))) = (read(existing), read(new)) else {
+        return Known::Other;
+    };
+    if (of, &known.signer) != (digest.clone(), &new.signer) {
+        return Known::Other;
+    }
+    let mut all: TakenBack = known.statements.iter().collect();
+    let new: TakenBack = new.statements.iter().collect();
+    let added = new.without(&all);
+    if added.is_empty() {
+        return Known::Same;
+    }
+    for statement in &added.statements() {
+        all.add(statement);
+    }
+    match api::vex_record_resources(&digest, &known.signer, &all).as_mut_slice() {
+        [joined] => Known::Older(joined["spec"].take()),
+        _ => Known::Full,
     }
 }
 

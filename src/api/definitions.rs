@@ -21,7 +21,7 @@ use super::{
     GateConfigurationSpec, IncidentCheckResource, IncidentCheckSpec, PeopleDirectory,
     PeopleDirectorySpec, PromotionPolicy, PromotionPolicySpec, RejectionResource, RejectionSpec,
     ReleaseRecord, ReleaseRecordSpec, RevocationResource, RevocationSpec, TrustRootResource,
-    TrustRootSpec,
+    TrustRootSpec, VexRecordResource, VexRecordSpec,
 };
 
 /// Lists that rules walk, and the most items that an API server accepts in each.
@@ -52,6 +52,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
     let revocations = serde_json::to_value(RevocationResource::crd())?;
     let rejections = serde_json::to_value(RejectionResource::crd())?;
     let authors = serde_json::to_value(AuthorRecordResource::crd())?;
+    let vex = serde_json::to_value(VexRecordResource::crd())?;
     let emergencies = serde_json::to_value(EmergencyChangeRecordResource::crd())?;
     let records = serde_json::to_value(ReleaseRecord::crd())?;
     Ok(vec![
@@ -67,6 +68,7 @@ pub fn definitions() -> Result<Vec<Value>, serde_json::Error> {
         with_schema(revocations, &structural_schema::<RevocationSpec>()),
         with_schema(rejections, &structural_schema::<RejectionSpec>()),
         with_schema(authors, &structural_schema::<AuthorRecordSpec>()),
+        with_schema(vex, &structural_schema::<VexRecordSpec>()),
         with_schema(
             emergencies,
             &structural_schema::<EmergencyChangeRecordSpec>(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use promotion_gate_core::documents::{Document, Fault, Path, Problem, Step};
 use promotion_gate_core::gate::{
-    Digest, Directory, Freeze, KeptAuthors, KeptRejection, Policy, Requirement, Revocation,
+    Digest, Directory, Freeze, KeptAuthors, KeptRejection, KeptVex, Policy, Requirement, Revocation,
 };
 use schemars::{Schema, schema_for};
 use serde::de::DeserializeOwned;
@@ -22,8 +22,8 @@ use super::trust_root::refuse_root_name;
 use super::{
     AuthorRecordSpec, ChangeFreezeSpec, EmergencyChangeRecordSpec, FROM_CLUSTER,
     GateConfigurationSpec, GateSettings, PeopleDirectorySpec, PromotionPolicySpec, RejectionSpec,
-    RevocationSpec, RootNames, TrustRootSource, TrustRootSpec, author_record, directory,
-    emergency_record, freeze, policy, rejection, revocation, trust_root,
+    RevocationSpec, RootNames, TrustRootSource, TrustRootSpec, VexRecordSpec, author_record,
+    directory, emergency_record, freeze, policy, rejection, revocation, trust_root, vex_record,
 };
 
 /// What a document describes.
@@ -47,6 +47,8 @@ pub enum Item {
     Rejection(Digest, KeptRejection),
     /// The authors of a digest.
     Authors(Digest, KeptAuthors),
+    /// What OpenVEX documents take back about a digest.
+    Vex(Digest, KeptVex),
     /// An emergency change that was used. Whether it was reviewed is in its status.
     EmergencyChange,
 }
@@ -63,6 +65,7 @@ pub fn schema_of(kind: Kind) -> Option<Schema> {
         Kind::Revocation => schema_for!(Resource<RevocationSpec>),
         Kind::Rejection => schema_for!(Resource<RejectionSpec>),
         Kind::AuthorRecord => schema_for!(Resource<AuthorRecordSpec>),
+        Kind::VexRecord => schema_for!(Resource<VexRecordSpec>),
         Kind::EmergencyChangeRecord => schema_for!(Resource<EmergencyChangeRecordSpec>),
         Kind::PolicyTest => return None,
     })
@@ -115,6 +118,10 @@ pub fn item(
             let convert = |_: &str, spec: &AuthorRecordSpec| author_record(spec);
             let item = |(digest, read)| Item::Authors(digest, read);
             read(document, schema, convert, item)
+        }
+        Kind::VexRecord => {
+            let item = |(digest, read)| Item::Vex(digest, read);
+            read(document, schema, vex_record, item)
         }
         Kind::EmergencyChangeRecord if !origin.is_cluster => {
             let why = "promotion-gate writes records of emergency changes in the cluster, and they count for nothing in a file; remove the document";

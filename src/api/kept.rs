@@ -1,5 +1,5 @@
-//! What is kept about digests, as written: `Revocation`, `Rejection` and `AuthorRecord`. Each has one conversion into what the
-//! core decides by, and the gate writes the last two itself.
+//! What is kept about digests, as written: `Revocation`, `Rejection` and `AuthorRecord`; `VexRecord` is in `vex_record`. Each has one
+//! conversion into what the core decides by, and the gate writes the last two itself.
 
 use std::collections::BTreeSet;
 
@@ -383,8 +383,6 @@ pub fn rejection_resource(digest: &Digest, rejection: &KeptRejection) -> Value {
     resource("Rejection", &name, spec)
 }
 
-/// How the names of resources begin that keep authors.
-pub const AUTHORS_PREFIX: &str = "authors-";
 /// The most identities and statements of one of them.
 pub const MAXIMUM_IDENTITIES: usize = 5000;
 pub const MAXIMUM_STATEMENTS: usize = 500;
@@ -402,7 +400,7 @@ pub fn author_record_resource(digest: &Digest, authors: &KeptAuthors) -> Value {
     resource("AuthorRecord", &kept_name("authors", &[&whole]), spec)
 }
 
-fn resource(kind: &str, name: &str, spec: Value) -> Value {
+pub(super) fn resource(kind: &str, name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": API_VERSION,
         "kind": kind,
@@ -514,7 +512,7 @@ fn bounded(text: String) -> Result<String, String> {
     }
 }
 
-fn digest(written: &str, field: &str, faults: &mut Faults) -> Option<Digest> {
+pub(super) fn digest(written: &str, field: &str, faults: &mut Faults) -> Option<Digest> {
     match written.parse() {
         Ok(digest) => Some(digest),
         Err(error) => {
@@ -524,6 +522,6 @@ fn digest(written: &str, field: &str, faults: &mut Faults) -> Option<Digest> {
     }
 }
 
-fn key(name: &str) -> Path {
+pub(super) fn key(name: &str) -> Path {
     Path::default().key(name)
 }

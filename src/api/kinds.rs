@@ -30,6 +30,8 @@ pub enum Kind {
     Rejection,
     /// The authors of a digest, which are kept.
     AuthorRecord,
+    /// What OpenVEX documents take back, which is kept.
+    VexRecord,
     /// An emergency change that was used.
     EmergencyChangeRecord,
     /// Cases that policies are tested with.
@@ -38,7 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::PromotionPolicy,
         Kind::PeopleDirectory,
         Kind::ChangeFreeze,
@@ -48,6 +50,7 @@ impl Kind {
         Kind::Revocation,
         Kind::Rejection,
         Kind::AuthorRecord,
+        Kind::VexRecord,
         Kind::EmergencyChangeRecord,
         Kind::PolicyTest,
     ];
@@ -59,8 +62,22 @@ impl Kind {
     pub fn stands_alone(self) -> bool {
         matches!(
             self,
-            Kind::Revocation | Kind::Rejection | Kind::AuthorRecord | Kind::EmergencyChangeRecord
+            Kind::Revocation
+                | Kind::Rejection
+                | Kind::AuthorRecord
+                | Kind::VexRecord
+                | Kind::EmergencyChangeRecord
         )
+    }
+
+    /// How the names of those documents begin that the gate writes for digests by itself, so that there can be very many, and of which it
+    /// deletes those that nothing needs; `None` for other kinds.
+    pub fn collected_prefix(self) -> Option<&'static str> {
+        match self {
+            Kind::AuthorRecord => Some("authors-"),
+            Kind::VexRecord => Some("vex-"),
+            _ => None,
+        }
     }
 
     /// The kind as documents write it.
@@ -75,6 +92,7 @@ impl Kind {
             Kind::Revocation => "Revocation",
             Kind::Rejection => "Rejection",
             Kind::AuthorRecord => "AuthorRecord",
+            Kind::VexRecord => "VexRecord",
             Kind::EmergencyChangeRecord => "EmergencyChangeRecord",
             Kind::PolicyTest => "PolicyTest",
         }
@@ -92,6 +110,7 @@ impl Kind {
             Kind::Revocation => "revocation",
             Kind::Rejection => "rejection",
             Kind::AuthorRecord => "author record",
+            Kind::VexRecord => "record of OpenVEX documents",
             Kind::EmergencyChangeRecord => "record of an emergency change",
             Kind::PolicyTest => "test",
         }

@@ -6,7 +6,8 @@
 //! * [`load`], [`load_paths`]: the bytes of files → everything in them that decides, or all their problems, each with its place
 //! * [`item`](fn@item), [`schema_of`]: one document → what it describes, and the schema that it is checked against
 //! * [`policy`], [`directory`], [`freeze`](fn@freeze), [`incident_check`](fn@incident_check), [`trust_root`](fn@trust_root),
-//!   [`settings`], [`revocation`], [`rejection`], [`author_record`], [`emergency_record`]: one wire type → what the core decides by
+//!   [`settings`], [`revocation`], [`rejection`], [`author_record`], [`vex_record`],
+//!   [`emergency_record`]: one wire type → what the core decides by
 //! * [`problems_of`]: what is wrong with one resource, as the API server asks about it
 //! * [`definitions`]: the custom resource definitions
 
@@ -32,6 +33,7 @@ mod revision;
 mod set;
 mod status;
 mod trust_root;
+mod vex_record;
 mod written;
 
 pub use admit::problems_of;
@@ -54,7 +56,7 @@ pub use incident_check::{
 };
 pub use item::{Item, item, schema_of};
 pub use kept::{
-    AUTHORS_PREFIX, AuthorRecordResource, AuthorRecordSpec, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS,
+    AuthorRecordResource, AuthorRecordSpec, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS,
     RejectionResource, RejectionSpec, RevocationResource, RevocationSpec, author_record,
     author_record_resource, rejection, rejection_resource, revocation,
 };
@@ -78,6 +80,8 @@ pub use trust_root::{
     JsonFile, RootNames, TrustRootResource, TrustRootSource, TrustRootSpec, TufRepository,
     trust_root,
 };
+pub(crate) use vex_record::readable_signer;
+pub use vex_record::{VexRecordResource, VexRecordSpec, vex_record, vex_record_resources};
 pub use written::Written;
 
 /// The API group of all of our resources.

@@ -19,7 +19,12 @@ pub(super) fn revision_by_part(sources: &[SourceFile], held: &Held) -> String {
         ("settings", &[Kind::GateConfiguration, Kind::TrustRoot]),
         (
             "kept",
-            &[Kind::Revocation, Kind::Rejection, Kind::AuthorRecord],
+            &[
+                Kind::Revocation,
+                Kind::Rejection,
+                Kind::AuthorRecord,
+                Kind::VexRecord,
+            ],
         ),
     ];
     let is_of_policies = |source: &&SourceFile| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use promotion_gate_core::documents::{Path, Problem};
 use promotion_gate_core::gate::{
-    Collected, Digest, FeedState, Freeze, KeptAuthors, KeptRejection, People, Policy, Revocation,
-    Schedule, Snapshot, TrustRoots,
+    Collected, Digest, FeedState, Freeze, KeptAuthors, KeptRejection, KeptVex, People, Policy,
+    Revocation, Schedule, Snapshot, TrustRoots,
 };
 
 use super::files::Skipped;
@@ -39,6 +39,8 @@ pub struct PolicySet {
     pub rejections: BTreeMap<Digest, Vec<KeptRejection>>,
     /// Authors, by digest.
     pub authors: BTreeMap<Digest, KeptAuthors>,
+    /// What OpenVEX documents take back, by digest.
+    pub vex: BTreeMap<Digest, Vec<KeptVex>>,
     /// All problems of the files.
     pub problems: Vec<Problem>,
     /// For problems within a text, by their text: the line of the file, and a caret below it.
@@ -116,6 +118,7 @@ impl PolicySet {
                 self.rejections.entry(digest).or_default().push(rejection);
             }
             Item::Authors(digest, authors) => self.authors.entry(digest).or_default().add(authors),
+            Item::Vex(digest, kept) => self.vex.entry(digest).or_default().push(kept),
             _ => {}
         }
     }
@@ -155,6 +158,7 @@ impl PolicySet {
         world.revocations = self.revocations;
         world.rejections = self.rejections;
         world.authors = self.authors;
+        world.vex = self.vex;
         if let Some(people) = self.people {
             world.people = Collected::Known(people);
         }

@@ -61,6 +61,7 @@ mod tests {
             ("revocations.yaml", "Revocation"),
             ("rejections.yaml", "Rejection"),
             ("authorrecords.yaml", "AuthorRecord"),
+            ("vexrecords.yaml", "VexRecord"),
             ("emergencychangerecords.yaml", "EmergencyChangeRecord"),
             ("releaserecords.yaml", "ReleaseRecord"),
         ];

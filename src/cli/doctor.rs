@@ -330,8 +330,9 @@ async fn snapshot(
     report: &mut DoctorReport,
 ) -> anyhow::Result<Option<Known>> {
     let config = Config::load(None)?;
-    // The gate writes an AuthorRecord for each digest: there can be very many, and nobody edits them.
-    let kinds = Kind::ALL.into_iter().filter(|it| *it != Kind::AuthorRecord);
+    // What the gate writes for each digest: there can be very many, and nobody edits them.
+    let kinds = Kind::ALL.into_iter();
+    let kinds = kinds.filter(|it| it.collected_prefix().is_none());
     let reads = kinds.map(|kind| async move { (kind, Once::resources(cluster, &[kind]).await) });
     let (mut resources, mut unread) = (Vec::new(), Vec::new());
     for (kind, read) in join_all(reads).await {

@@ -3,13 +3,13 @@
 //!
 //! * `lease` — which replica that is
 //! * `debts` — records of emergency changes, and their reviews
-//! * `authors` — collecting AuthorRecords that nothing needs
+//! * `collecting` — deleting what is kept about digests and what nothing needs
 //! * `status` — what a status says
 //! * `certificates` — the CA and the serving certificate of a gate that makes them itself
 //! * `webhook` — the webhook configuration: it goes live, and is kept right
 
-mod authors;
 mod certificates;
+mod collecting;
 mod debts;
 mod lease;
 pub(crate) mod status;
@@ -78,8 +78,8 @@ impl Duties {
         }
     }
 
-    /// Also collects the authors of digests that no record names, while this replica holds the Lease.
-    pub fn collect_authors(
+    /// Also collects what is kept about digests that no record names, while this replica holds the Lease.
+    pub fn collect_kept(
         &mut self,
         cluster: Cluster,
         sources: Arc<Sources>,
@@ -91,7 +91,7 @@ impl Duties {
                 lease.held().await;
                 tokio::select! {
                     () = lease.lost() => {}
-                    never = authors::collect(&cluster, &sources, &records) => match never {},
+                    never = collecting::collect(&cluster, &sources, &records) => match never {},
                 }
             }
         });
@@ -148,7 +148,7 @@ async fn write_statuses(cluster: &Cluster, sources: &Sources) -> Infallible {
         for one in judged.iter() {
             let name = &one.resource.name;
             // There may be very many of them, and the gate writes them itself.
-            if name.kind == Kind::AuthorRecord && one.version == Version::Current {
+            if name.kind.collected_prefix().is_some() && one.version == Version::Current {
                 continue;
             }
             if let Some((version, failed)) = tried.get(name) {

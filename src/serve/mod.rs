@@ -303,7 +303,7 @@ fn keep_records(
     let debts = Arc::new(debts);
     let (keep, lease) = (Arc::clone(&debts), duties.lease());
     let reviewed = tokio::spawn(keep.keep(move || lease.is_held()));
-    duties.collect_authors(cluster.clone(), Arc::clone(sources), Arc::clone(records));
+    duties.collect_kept(cluster.clone(), Arc::clone(sources), Arc::clone(records));
     let (snapshots, lease) = (Arc::clone(sources), duties.lease());
     let compare = Arc::clone(records);
     let compare = compare.duties(

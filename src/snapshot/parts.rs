@@ -150,8 +150,9 @@ impl Parts {
                 namespaces: NamespaceMatch::default(),
             });
         }
-        let kept = self.seen.left_out.kept.clone();
+        let LeftOut { kept, vex, .. } = self.seen.left_out.clone();
         snapshot.world.kept_partly = kept.map(Unavailability);
+        snapshot.world.vex_partly = vex.map(Unavailability);
         if let Some(owed) = &self.owed {
             snapshot.world.overdue_reviews = owed.clone();
         }

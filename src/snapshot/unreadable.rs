@@ -80,14 +80,15 @@ fn add(snapshot: &mut Snapshot, resource: &Resource, version: Version, why: &[St
             let why = format!("the people directory `{}` cannot be read: {why}", name.name);
             snapshot.world.people = Collected::Unavailable(Unavailability(why));
         }
-        Kind::Revocation | Kind::Rejection | Kind::AuthorRecord => {
+        Kind::Revocation | Kind::Rejection | Kind::AuthorRecord | Kind::VexRecord => {
             add_kept(snapshot, resource, why)
         }
         _ => {}
     }
 }
 
-/// What is kept about a digest and cannot be read: the digest is revoked, or who rejects it and who its authors are is not known.
+/// What is kept about a digest and cannot be read: the digest is revoked, or who rejects it, who its authors are, or what OpenVEX documents
+/// take back is not known.
 /// Without a digest it says nothing.
 fn add_kept(snapshot: &mut Snapshot, resource: &Resource, why: &[String]) {
     let text = |field: &str| resource.spec.get(field).and_then(Value::as_str);
@@ -106,6 +107,7 @@ fn add_kept(snapshot: &mut Snapshot, resource: &Resource, why: &[String]) {
             return;
         }
         Kind::Rejection => MayBe::Rejection(text("environment").map(str::to_owned)),
+        Kind::VexRecord => MayBe::Vex(api::readable_signer(&resource.spec)),
         _ => MayBe::Authors,
     };
     let kept = world.unreadable_kept.entry(digest).or_default();

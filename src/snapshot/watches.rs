@@ -14,7 +14,7 @@ use super::resource::Resource;
 use crate::api::{
     AuthorRecordResource, ChangeFreeze, EmergencyChangeRecordResource, GateConfigurationResource,
     IncidentCheckResource, Kind, PeopleDirectory, PromotionPolicy, RejectionResource,
-    RevocationResource, TrustRootResource,
+    RevocationResource, TrustRootResource, VexRecordResource,
 };
 use crate::cluster::{Cluster, FirstLists, KnownNamespace, Lost, View, Watched, cause};
 use crate::metrics::Metrics;
@@ -70,6 +70,8 @@ pub(super) struct Seen {
 pub(super) struct LeftOut {
     /// Rejections and authors: without all of them, approvals are undecided.
     pub(super) kept: Option<String>,
+    /// What OpenVEX documents take back: without all of it, what they clear is undecided.
+    pub(super) vex: Option<String>,
     /// Records of emergency changes: without all of them, it is not known which reviews are overdue.
     pub(super) emergencies: Option<String>,
     /// Anything else, which could govern everything.
@@ -194,6 +196,7 @@ impl Watches {
                 seen.problems.push(why.clone());
                 match kind {
                     Kind::Rejection | Kind::AuthorRecord => seen.left_out.kept = Some(why),
+                    Kind::VexRecord => seen.left_out.vex = Some(why),
                     Kind::EmergencyChangeRecord => seen.left_out.emergencies = Some(why),
                     _ => seen.left_out.other = Some(why),
                 }
@@ -253,6 +256,7 @@ pub(crate) fn api_resource(kind: Kind) -> Option<ApiResource> {
         Kind::Revocation => Some(ApiResource::erase::<RevocationResource>(&())),
         Kind::Rejection => Some(ApiResource::erase::<RejectionResource>(&())),
         Kind::AuthorRecord => Some(ApiResource::erase::<AuthorRecordResource>(&())),
+        Kind::VexRecord => Some(ApiResource::erase::<VexRecordResource>(&())),
         Kind::EmergencyChangeRecord => {
             Some(ApiResource::erase::<EmergencyChangeRecordResource>(&()))
         }

@@ -72,6 +72,8 @@ pub enum GovernedKind {
     Revocation,
     /// `AuthorRecord`
     AuthorRecord,
+    /// `VexRecord`
+    VexRecord,
     /// `EmergencyChangeRecord`
     EmergencyChangeRecord,
     /// `GateConfiguration`
@@ -283,7 +285,9 @@ impl GovernanceChange {
         let [_, after] = self.contents();
         match self.kind {
             GovernedKind::Rejection => self.operation != GovernanceOperation::Delete,
-            GovernedKind::AuthorRecord | GovernedKind::EmergencyChangeRecord => true,
+            GovernedKind::AuthorRecord
+            | GovernedKind::VexRecord
+            | GovernedKind::EmergencyChangeRecord => true,
             GovernedKind::GateConfiguration => {
                 let is_empty = after.pointer("/spec").is_none_or(is_empty);
                 self.operation == GovernanceOperation::Create && is_empty
@@ -387,6 +391,7 @@ impl GovernanceChange {
                 | GovernedKind::Rejection
                 | GovernedKind::Revocation
                 | GovernedKind::AuthorRecord
+                | GovernedKind::VexRecord
                 | GovernedKind::EmergencyChangeRecord
                 // Until a policy names it, nothing is trusted under it; without it, less is.
                 | GovernedKind::TrustRoot
@@ -490,7 +495,7 @@ fn is_empty(value: &Value) -> bool {
 
 impl GovernedKind {
     /// Every known kind.
-    const KNOWN: [GovernedKind; 11] = [
+    const KNOWN: [GovernedKind; 12] = [
         GovernedKind::Namespace,
         GovernedKind::PromotionPolicy,
         GovernedKind::PeopleDirectory,
@@ -500,6 +505,7 @@ impl GovernedKind {
         GovernedKind::Rejection,
         GovernedKind::Revocation,
         GovernedKind::AuthorRecord,
+        GovernedKind::VexRecord,
         GovernedKind::EmergencyChangeRecord,
         GovernedKind::GateConfiguration,
     ];
@@ -523,6 +529,7 @@ impl GovernedKind {
             GovernedKind::Rejection => "Rejection",
             GovernedKind::Revocation => "Revocation",
             GovernedKind::AuthorRecord => "AuthorRecord",
+            GovernedKind::VexRecord => "VexRecord",
             GovernedKind::EmergencyChangeRecord => "EmergencyChangeRecord",
             GovernedKind::GateConfiguration => "GateConfiguration",
             GovernedKind::Unknown(name) => name,

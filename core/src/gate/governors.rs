@@ -53,6 +53,15 @@ impl Policy {
         self.approvals().next().is_some()
     }
 
+    /// Whether the policy judges by OpenVEX documents.
+    pub fn reads_vex(&self) -> bool {
+        let mut requirements = self.requirements.iter();
+        requirements.any(|named| match &named.requirement {
+            Requirement::Vulnerabilities(rule) => rule.vex.is_some(),
+            _ => false,
+        })
+    }
+
     /// The ages of scans that the policy bounds, as records name them.
     pub fn bounded_scan_ages(&self) -> BTreeSet<String> {
         let requirements = self.requirements.iter();

@@ -1,4 +1,5 @@
-//! Collecting AuthorRecords that nothing needs any more: one is written for each digest that is reviewed, and nobody else deletes them.
+//! Collecting AuthorRecords and VexRecords that nothing needs any more: they are written for digests that are reviewed, and nobody else
+//! deletes them.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -13,7 +14,6 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{BETWEEN_WRITES, PATIENCE};
-use crate::api::{AUTHORS_PREFIX, Kind};
 use crate::cluster::{Cluster, cause};
 use crate::record::ReleaseRecords;
 use crate::snapshot::{Judged, Resource, Sources, api_resource};
@@ -38,11 +38,11 @@ pub(super) async fn collect(
         let kept = kept(&sources.snapshot());
         let now = Timestamp::now();
         for resource in unneeded(&judged, &named, now, kept) {
-            let name = &resource.name.name;
+            let (kind, name) = (resource.name.kind.name(), &resource.name.name);
             match delete(cluster, resource).await {
-                Ok(()) => tracing::info!(name, "an AuthorRecord that no release needs is deleted"),
+                Ok(()) => tracing::info!(kind, name, "a record that no release needs is deleted"),
                 Err(error) => {
-                    tracing::warn!(name, error, "an AuthorRecord cannot be deleted");
+                    tracing::warn!(kind, name, error, "a record cannot be deleted");
                     break;
                 }
             }
@@ -51,7 +51,7 @@ pub(super) async fn collect(
     }
 }
 
-/// How long authors are kept, in seconds: as long as a release may be gone back to.
+/// How long they are kept, in seconds: as long as a release may be gone back to.
 fn kept(snapshot: &Snapshot) -> i64 {
     let policies = snapshot.policies.iter();
     let windows = policies.map(|policy| policy.rollback_window.duration().as_secs());
@@ -72,8 +72,8 @@ fn unneeded<'a>(
         let age = resource
             .created_at()
             .map(|at| now.as_second() - at.as_second());
-        resource.name.kind == Kind::AuthorRecord
-            && resource.name.name.starts_with(AUTHORS_PREFIX)
+        let prefix = resource.name.kind.collected_prefix();
+        prefix.is_some_and(|prefix| resource.name.name.starts_with(prefix))
             && digest.is_some_and(|digest| !named.contains(&digest))
             && age.is_some_and(|age| age > kept)
     });
@@ -105,17 +105,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::Kind;
     use crate::snapshot::Version;
 
-    fn record(name: &str, of: &str, created: &str) -> Judged {
+    fn record(kind: Kind, name: &str, of: &str, created: &str) -> Judged {
         let object = json!({
-            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "AuthorRecord",
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": kind.name(),
             "metadata": {"name": name, "creationTimestamp": created},
             "spec": {"digest": Digest::sha256(of.as_bytes()).to_string()},
         });
         let object = serde_json::from_value(object).unwrap();
         Judged {
-            resource: Arc::new(Resource::of(Kind::AuthorRecord, object)),
+            resource: Arc::new(Resource::of(kind, object)),
             version: Version::Current,
             why: Vec::new(),
             freeze: None,
@@ -124,21 +125,29 @@ mod tests {
     }
 
     #[test]
-    fn authors_are_collected_once_they_are_old_and_no_record_names_their_digest() {
+    fn what_is_kept_is_collected_once_it_is_old_and_no_release_record_names_its_digest() {
         let (old, young) = ("2026-01-01T00:00:00Z", "2026-05-20T00:00:00Z");
-        let judged = [
-            record("authors-1", "gone", old),
-            record("authors-2", "gone", young),
-            record("authors-3", "runs", old),
-            record("by-a-governor", "gone", old),
+        let of_kind = |(kind, prefix): (Kind, &str)| {
+            [
+                record(kind, &format!("{prefix}-1"), "gone", old),
+                record(kind, &format!("{prefix}-2"), "gone", young),
+                record(kind, &format!("{prefix}-3"), "runs", old),
+                record(kind, "by-a-governor", "gone", old),
+            ]
+        };
+        let kinds = [
+            (Kind::AuthorRecord, "authors"),
+            (Kind::VexRecord, "vex"),
+            (Kind::Rejection, "rejection"),
         ];
+        let judged: Vec<_> = kinds.into_iter().flat_map(of_kind).collect();
         let named = HashSet::from([Digest::sha256(b"runs")]);
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
         let names = |kept| -> Vec<_> {
             let unneeded = unneeded(&judged, &named, now, kept);
             unneeded.iter().map(|it| it.name.name.as_str()).collect()
         };
-        assert_eq!(names(KEPT), ["authors-1"]);
+        assert_eq!(names(KEPT), ["authors-1", "vex-1"]);
         assert!(names(400 * 24 * 3600).is_empty());
         assert_eq!(kept(&Snapshot::default()), KEPT);
     }
