@@ -423,6 +423,7 @@ mod tests {
     use hyper::body::Bytes;
     use kube::Client;
     use kube::client::Body;
+    use promotion_gate_core::gate::{Digest, KeptSigner, KeptVexStatement};
     use tokio::sync::Notify;
     use tokio::time::Instant;
 
@@ -710,5 +711,79 @@ mod tests {
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         let full = spec(&["ada"], &many);
         assert_eq!(compared(&full, &known), Known::Other);
+    }
+
+    #[test]
+    fn what_documents_take_back_is_added_to_the_one_record_that_its_signer_has() {
+        let spec = |digit: char, statements: Value| {
+            let digest = format!("sha256:{}", digit.to_string().repeat(64));
+            let signer = json!({"keyless": {"issuer": "https://issuer.example", "identity": "vex@example.com"}});
+            json!({"digest": digest, "signer": signer, "statements": statements})
+        };
+        let said = |id: &str, day: u8| json!({"vulnerabilities": [id], "at": format!("2026-06-0{day}T00:00:00Z")});
+        let known = spec('a', json!([said("CVE-1", 1), said("CVE-2", 2)]));
+        for same in [said("CVE-1", 1), said("cve-2", 1)] {
+            assert_eq!(compared(&known, &spec('a', json!([same]))), Known::Same);
+        }
+        let newer = spec('a', json!([said("CVE-1", 3), said("CVE-3", 1)]));
+        let joined = json!([said("CVE-3", 1), said("CVE-2", 2), said("CVE-1", 3)]);
+        assert_eq!(compared(&known, &newer), Known::Older(spec('a', joined)));
+        assert_eq!(
+            compared(&spec('b', json!([said("CVE-1", 1)])), &known),
+            Known::Other
+        );
+        let mut by_another = known.clone();
+        by_another["signer"]["keyless"]["identity"] = json!("eve@example.com");
+        assert_eq!(compared(&by_another, &known), Known::Other);
+        let mut broken = known.clone();
+        broken["statements"][0]["at"] = json!("yesterday");
+        assert_eq!(compared(&broken, &known), Known::Other);
+        assert_eq!(compared(&Value::Null, &known), Known::Other);
+    }
+
+    #[tokio::test]
+    async fn what_has_no_room_in_the_record_of_its_signer_is_an_error_and_changes_nothing() {
+        let server = ApiServer::default();
+        let digest = Digest::sha256(b"image");
+        let signer = KeptSigner::Key(digest.to_string().parse().unwrap());
+        let all = |count: i64| -> TakenBack {
+            let at = |second| jiff::Timestamp::from_second(second).ok();
+            let said =
+                |second| KeptVexStatement::new([format!("CVE-{second}")], [], at(second), None);
+            (0..count).map(said).collect::<Vec<_>>().iter().collect()
+        };
+        let write_all = async |count| {
+            let mut written = Vec::new();
+            for resource in api::vex_record_resources(&digest, &signer, &all(count)) {
+                let kind = ApiResource::erase::<VexRecordResource>(&());
+                written.push(write(&server.cluster(), &kind, &resource, "0a1b").await);
+            }
+            written
+        };
+        let written = write_all(1001).await;
+        assert!(written[0].is_ok(), "{written:?}");
+        let why = written[1].as_ref().unwrap_err();
+        assert!(why.contains("as much as fits"), "{why}");
+        let stored = server.stored.lock().unwrap();
+        assert_eq!(stored.len(), 1);
+        let (_, record) = stored.iter().next().unwrap();
+        assert_eq!(record["spec"]["statements"].as_array().unwrap().len(), 1000);
+    }
+
+    #[test]
+    fn a_record_is_never_larger_than_an_api_server_stores() {
+        let digest = Digest::sha256(b"image");
+        let signer = KeptSigner::Key(digest.to_string().parse().unwrap());
+        let ids = (0..999).map(|number| format!("CVE-{number}-{}", "x".repeat(2000)));
+        let statement = |second| {
+            let at = jiff::Timestamp::from_second(second).ok();
+            KeptVexStatement::new(ids.clone().skip(second as usize).step_by(9), [], at, None)
+        };
+        let statements: Vec<_> = (0..9).map(statement).collect();
+        let taken_back = statements.iter().collect();
+        let resources = api::vex_record_resources(&digest, &signer, &taken_back);
+        assert!(resources.len() > 3);
+        let longest = resources.iter().map(|it| it.to_string().len()).max();
+        assert!(longest.is_some_and(|longest| longest < 1 << 20));
     }
 }

@@ -13,7 +13,7 @@
 //! * [`tuf`] — trust roots in TUF repositories, in the background
 //! * [`api`] — the custom resources
 //! * [`cluster`] — the connection to the API server
-//! * [`kept`] — rejections and authors that were seen, kept in the cluster
+//! * [`kept`] — rejections, authors and what OpenVEX documents take back that were seen, kept in the cluster
 //! * [`config`] — the configuration file
 //! * [`snapshot`] — what becomes the snapshot that a review sees: its parts, and their last valid states
 //! * [`duties`] — what one replica does for all: statuses of resources, and feeds

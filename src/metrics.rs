@@ -305,7 +305,7 @@ impl Metrics {
         );
         r.register(
             "kept_evidence",
-            "Rejections and authors that were seen, by whether they are kept in the cluster",
+            "Rejections, authors and OpenVEX statements that were seen, by whether they are kept in the cluster",
             self.kept.clone(),
         );
         r.register(

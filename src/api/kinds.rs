@@ -190,8 +190,8 @@ pub(super) fn mentions_ours(bytes: &[u8]) -> bool {
     let is_within = |byte: &u8| {
         byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'-' | b'_' | b'.')
     };
-    // `PolicyTest` is the shortest of our names.
-    let least = Kind::PolicyTest.name().len();
+    // The shortest of the names that only we use.
+    let least = Kind::VexRecord.name().len();
     let words = bytes.split(|byte| !is_within(byte));
     let mut words = words.filter(|word| word.len() >= least);
     words.any(|word| {

@@ -544,9 +544,12 @@ fn more_rejections_than_are_read_leave_the_gate_ready_and_approvals_undecided() 
     let mut parts = Parts::default();
     parts.files.accept("1".to_owned(), Timestamp::now());
     parts.seen.is_complete = true;
+    let mut snapshot = Snapshot::default();
+    parts.seen.left_out.vex = Some("too many".to_owned());
+    parts.show_cluster(&mut snapshot, true);
+    assert!(snapshot.world.vex_partly.is_some() && snapshot.world.kept_partly.is_none());
     parts.seen.left_out.kept = Some("too many".to_owned());
     assert!(parts.readiness(true).ready);
-    let mut snapshot = Snapshot::default();
     parts.show_cluster(&mut snapshot, true);
     assert!(snapshot.unreadable.is_empty());
     assert!(snapshot.world.kept_partly.is_some());

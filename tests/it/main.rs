@@ -23,6 +23,7 @@
 //! * `collect` — how much, how long and how often a review reads
 //! * `scans` — vulnerability scans: newer ones, deleted ones, many and huge ones
 //! * `remembered` — scans, SBOMs and VEX documents that are deleted, or too many to remember
+//! * `vex_records` — what VEX documents take back, as the cluster keeps it
 //! * `evidence_repository` — evidence in a second repository
 //! * `push` — attaching content to images, beside other writers and on hostile registries
 //! * `oci` — the registry client and hostile registries
@@ -120,6 +121,7 @@ mod support;
 mod tuf;
 mod unaccepted;
 mod verdicts;
+mod vex_records;
 mod wait;
 
 use support::{

@@ -53,6 +53,10 @@ fn the_reference_pages_are_as_the_program_prints_them() {
             &["schema", "AuthorRecord", "--output", "markdown"],
         ),
         (
+            "docs/vex-record.md",
+            &["schema", "VexRecord", "--output", "markdown"],
+        ),
+        (
             "docs/emergency-change-record.md",
             &["schema", "EmergencyChangeRecord", "--output", "markdown"],
         ),

@@ -474,6 +474,88 @@ spec:
     }
 }
 
+#[test]
+fn a_case_says_what_deleted_openvex_documents_took_back() {
+    let key = FACTS.key.public_pem();
+    let by = |name: &str| json!({"keyless": {"issuer": "https://issuer.example", "identity": format!("{name}@example.com")}});
+    let rule = |name: &str, vex: Value| json!({"name": name, "vulnerabilities": {"maximumSeverity": "Low", "signedBy": by("scan"), "vex": {"signedBy": vex}}});
+    let requirements = json!([
+        rule("person", by("security")),
+        rule("key", json!({"key": {"pem": key}}))
+    ]);
+    let policy = json!({
+        "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PromotionPolicy", "metadata": {"name": "p"},
+        "spec": {"requirements": requirements, "tags": "Resolve", "uncovered": "Allow"},
+    });
+    let package = "pkg:apk/alpine/zlib@1.3";
+    let clears = |by: &str| json!({"vex": {"by": by, "ago": "2h", "statements": [{"id": "CVE-1", "status": "not_affected", "justification": "component_not_present"}]}});
+    let case = |records: Value, decision: &str, reasons: &[&str]| {
+        let scan = json!({"scan": {"by": "scan", "findings": [{"id": "CVE-1", "severity": "Critical", "package": package}]}});
+        json!({
+            "name": records.to_string(), "vexRecords": records, "evidence": [scan, clears("security"), clears("held")],
+            "expect": {"decision": decision, "reasons": reasons},
+        })
+    };
+    let record = |by: &str, ago: &str, packages: &[&str]| json!([{"by": by, "ago": ago, "vulnerabilities": ["CVE-1"], "packages": packages}]);
+    let vulnerable = &["vulnerabilities/vulnerable"][..];
+    let unreadable = &["vulnerabilities/vex-unreadable"][..];
+    let cases = json!([
+        case(json!([]), "allow", &[]),
+        case(record("security", "1h", &[]), "deny", vulnerable),
+        case(record("held", "1h", &[package]), "deny", vulnerable),
+        case(
+            json!([{"by": "held", "vulnerabilities": ["cve-1"]}]),
+            "deny",
+            vulnerable
+        ),
+        case(
+            json!([{"by": "security", "ago": "1h"}]),
+            "undecided",
+            unreadable
+        ),
+        case(record("security", "3h", &[]), "allow", &[]),
+        case(
+            record("security", "1h", &["pkg:apk/alpine/musl"]),
+            "allow",
+            &[]
+        ),
+        case(record("scan", "1h", &[]), "allow", &[]),
+    ]);
+    let identity = |name: &str| json!({"identity": format!("{name}@example.com"), "issuer": "https://issuer.example"});
+    let test = |cases: &Value| {
+        let digest = "1".repeat(64);
+        json!({
+            "apiVersion": "promotion-gate.dev/v1alpha1", "kind": "PolicyTest", "metadata": {"name": "t"},
+            "spec": {
+                "policies": ["policy.json"], "image": format!("registry.example/app@sha256:{digest}"), "cases": cases,
+                "signers": {"scan": identity("scan"), "security": identity("security"), "held": {"key": "policy"}},
+            },
+        })
+    };
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("policy.json"), policy.to_string()).unwrap();
+    let says = |cases: &Value| {
+        fs::write(folder.path().join("test.json"), test(cases).to_string()).unwrap();
+        let ran = run(folder.path(), &["test", "test.json"], "");
+        (ran.code, format!("{}{}", ran.stdout, ran.stderr))
+    };
+    let (code, said) = says(&cases);
+    assert_eq!(code, 0, "{said}");
+    for (records, why) in [
+        (
+            record("nobody", "1h", &[]),
+            "neither `signers` nor a people directory names `nobody`",
+        ),
+        (
+            record("security", "1h", &["zlib"]),
+            "`zlib` is not a package URL",
+        ),
+    ] {
+        let (code, said) = says(&json!([case(records, "allow", &[])]));
+        assert!(code == 1 && said.contains(why), "{said}");
+    }
+}
+
 /// The emergency change on the page about testing policies, under a policy that asks about the incident.
 #[test]
 fn the_emergency_change_of_the_documentation_is_judged_with_its_incident() {

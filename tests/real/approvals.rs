@@ -271,26 +271,14 @@ fn a_rejection_and_the_authors_that_were_seen_are_kept_in_the_cluster() {
         .ok();
     let plane = ControlPlane::start();
     plane.create_namespace("shop");
-    plane.create_namespace("promotion-gate");
-    for shipped in ["crds", "manifests/rbac.yaml"] {
-        let shipped = format!("{}/deploy/{shipped}", env!("CARGO_MANIFEST_DIR"));
-        plane
-            .kubectl(["apply", "--server-side", "-f", &shipped])
-            .ok();
-    }
-    let kubeconfig = plane.kubeconfig("gate", "gate-account");
+    let kubeconfig = plane.give_rights();
     let serving = gate.serve(&["--kubeconfig", &kubeconfig.display().to_string()]);
     plane.register(&serving);
     let apply = |dry: &str| {
         let args = ["apply", "-f", "-", dry];
         plane.kubectl_as(User::Alice, args, &deployment("web", &image.by_digest()))
     };
-    let kept = |kind: &str| -> Vec<Value> {
-        let list = plane.kubectl(["get", kind, "-o", "json"]).ok();
-        let mut list: Value = serde_json::from_str(&list).unwrap();
-        let items = list["items"].as_array_mut().unwrap();
-        items.iter_mut().map(|item| item["spec"].take()).collect()
-    };
+    let kept = |kind: &str| plane.specs_of(kind);
     let refused_with = |dry: &str| apply(dry).stderr.contains("wrong base image");
     until("the webhook is asked", || {
         refused_with("--dry-run=server").then_some(())

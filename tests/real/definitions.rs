@@ -99,7 +99,7 @@ fn every_example_passes_strict_validation() {
     assert!(examples.len() > 3 * KINDS.len(), "{}", examples.len());
 }
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "PromotionPolicy",
     "PeopleDirectory",
     "ChangeFreeze",
@@ -108,6 +108,7 @@ const KINDS: [&str; 11] = [
     "Rejection",
     "Revocation",
     "AuthorRecord",
+    "VexRecord",
     "EmergencyChangeRecord",
     "GateConfiguration",
     "ReleaseRecord",
@@ -132,6 +133,9 @@ fn sample(kind: &str) -> Value {
         "Rejection" => json!({"digest": digest, "environment": "x", "person": "alice"}),
         "Revocation" => json!({"digest": digest, "reason": "x"}),
         "AuthorRecord" => json!({"digest": digest, "identities": [{"github": {"login": "a"}}]}),
+        "VexRecord" => {
+            json!({"digest": digest, "signer": {"key": digest}, "statements": [{"vulnerabilities": ["CVE-2026-1"]}]})
+        }
         "EmergencyChangeRecord" => json!({
             "declaration": digest, "environment": "x", "incident": {"id": "INC1", "state": "verified"},
             "admitted": "2026-12-20T00:00:00Z", "lastAdmitted": "2026-12-20T00:00:00Z",

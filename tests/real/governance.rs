@@ -607,7 +607,7 @@ fn digest(hex: char) -> String {
     format!("sha256:{}", hex.to_string().repeat(64))
 }
 
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("PromotionPolicy", "promotionpolicies"),
     ("PeopleDirectory", "peopledirectories"),
     ("ChangeFreeze", "changefreezes"),
@@ -616,6 +616,7 @@ const KINDS: [(&str, &str); 10] = [
     ("Rejection", "rejections"),
     ("Revocation", "revocations"),
     ("AuthorRecord", "authorrecords"),
+    ("VexRecord", "vexrecords"),
     ("EmergencyChangeRecord", "emergencychangerecords"),
     ("GateConfiguration", "gateconfigurations"),
 ];
@@ -652,6 +653,10 @@ fn samples() -> Vec<(&'static str, Value)> {
         (
             "AuthorRecord",
             json!({"digest": digest('c'), "identities": [{"github": {"login": "ada"}}]}),
+        ),
+        (
+            "VexRecord",
+            json!({"digest": digest('d'), "signer": {"key": digest('e')}, "statements": [{"vulnerabilities": ["CVE-2026-1"]}]}),
         ),
     ]
 }

@@ -36,5 +36,6 @@ mod shipped;
 mod signing;
 mod support;
 mod trust_roots;
+mod vex;
 mod waiting;
 mod workflows;

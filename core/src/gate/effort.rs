@@ -22,7 +22,17 @@ pub fn can_take_long(
     let mut requirements = policies().flat_map(|policy| &policy.requirements);
     requirements.any(|named| named.requirement.loops() > Some(1))
         || evidence.entries().max(of_object(promotion)) > FEW_ENTRIES
+        || kept_entries(evidence, governing) > FEW_ENTRIES
         || evaluations(policies(), promotion, evidence) > FEW_EVALUATIONS
+}
+
+/// How many entries the cluster keeps of OpenVEX documents about the images.
+fn kept_entries(evidence: &Evidence, governing: &Governing<'_>) -> usize {
+    let subjects = evidence.images.keys();
+    let kept = subjects.filter_map(|subject| governing.world.vex.get(&subject.digest));
+    let statements = kept.flatten().flat_map(|kept| &kept.statements);
+    let entries = statements.map(|it| 1 + it.vulnerabilities().count() + it.packages().count());
+    entries.sum()
 }
 
 /// How many entries of the object expressions can go through. 64 bytes of a text are one.

@@ -233,3 +233,100 @@ impl<'a> FromIterator<&'a KeptVexStatement> for TakenBack {
         taken_back
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> Option<Timestamp> {
+        Timestamp::from_second(1_900_000_000 + hour * 3600).ok()
+    }
+
+    fn said(
+        ids: &[&str],
+        packages: &[&str],
+        hour: Option<i64>,
+        document: &str,
+    ) -> KeptVexStatement {
+        let ids = ids.iter().map(|id| (*id).to_owned());
+        let packages = packages.iter().map(|it| PackageName::of(it).unwrap());
+        let document = Some(document).filter(|it| !it.is_empty());
+        let document = document.map(|it| Digest::sha256(it.as_bytes()));
+        KeptVexStatement::new(ids, packages, hour.and_then(at), document)
+    }
+
+    fn taken_back(statements: &[KeptVexStatement]) -> TakenBack {
+        statements.iter().collect()
+    }
+
+    const A: &str = "pkg:npm/a@1";
+    const B: &str = "pkg:npm/b";
+
+    #[test]
+    fn of_each_vulnerability_in_each_package_the_newest_statement_is_kept() {
+        let old = said(&["CVE-1", "GHSA-1"], &[A, B], Some(1), "one");
+        let new = said(&["cve-1"], &[B], Some(2), "two");
+        let expected = [
+            said(&["CVE-1"], &[A], Some(1), "one"),
+            said(&["GHSA-1"], &[A, B], Some(1), "one"),
+            said(&["cve-1"], &[B], Some(2), "two"),
+        ];
+        for order in [[&old, &new], [&new, &old]] {
+            let all: TakenBack = order.into_iter().collect();
+            assert_eq!(all.statements(), expected);
+            assert_eq!(taken_back(&all.statements()), all);
+        }
+        // Without a known time, it is newer than every other one.
+        let untimed = said(&["CVE-1"], &[A, B], None, "three");
+        let all = taken_back(&[old.clone(), untimed.clone(), new.clone()]);
+        assert_eq!(
+            all.statements(),
+            [said(&["GHSA-1"], &[A, B], Some(1), "one"), untimed.clone()]
+        );
+        assert_eq!(untimed.at(), None);
+    }
+
+    #[test]
+    fn what_is_said_of_every_package_needs_no_older_one_of_a_single_package() {
+        let of_one = |hour| said(&["CVE-1"], &[A], Some(hour), "one");
+        let of_all = said(&["CVE-1"], &[], Some(2), "two");
+        for (hour, statements) in [(1, 1), (2, 1), (3, 2)] {
+            for order in [
+                [of_one(hour), of_all.clone()],
+                [of_all.clone(), of_one(hour)],
+            ] {
+                assert_eq!(taken_back(&order).statements().len(), statements);
+            }
+        }
+        let other = said(&["CVE-10"], &[A], Some(1), "one");
+        let both = taken_back(&[other.clone(), of_all.clone()]);
+        assert_eq!(both.statements(), [other, of_all]);
+    }
+
+    #[test]
+    fn what_is_kept_already_is_left_out() {
+        let kept = taken_back(&[
+            said(&["CVE-1"], &[], Some(2), "one"),
+            said(&[], &[], Some(2), "broken"),
+        ]);
+        let left =
+            |statement: KeptVexStatement| !taken_back(&[statement]).without(&kept).is_empty();
+        for (statement, is_left) in [
+            (said(&["CVE-1"], &[], Some(2), "two"), false),
+            (said(&["cve-1"], &[A], Some(1), "two"), false),
+            (said(&["CVE-1"], &[A], Some(3), "two"), true),
+            (said(&["CVE-2"], &[A], Some(1), "two"), true),
+            (said(&["CVE-1"], &[], None, "two"), true),
+            // Of the same document, a time is known.
+            (said(&["CVE-1"], &[], None, "one"), false),
+            (said(&[], &[], Some(1), "older"), false),
+            (said(&[], &[], Some(3), "newer"), true),
+        ] {
+            assert_eq!(left(statement.clone()), is_left, "{statement:?}");
+        }
+        let untimed = taken_back(&[said(&["CVE-1"], &[], None, "one")]);
+        let timed = |document| taken_back(&[said(&["CVE-1"], &[], Some(1), document)]);
+        assert!(!timed("one").without(&untimed).is_empty());
+        assert!(timed("two").without(&untimed).is_empty());
+    }
+}

@@ -62,7 +62,7 @@ impl SuiteReader<'_> {
         let known = changes.as_ref().map(|_| used.as_slice());
         let evidence = self.attachments(case, test, known, at.unwrap_or(self.now), here);
         self.check_reasons(case, here);
-        let kept = self.kept(case, &used, at.unwrap_or(self.now), here);
+        let kept = self.kept(case, test, &used, at.unwrap_or(self.now), here);
         let incidents = self.incidents(case, at.unwrap_or(self.now), here);
         let changes = changes.filter(|_| self.problems.len() == before)?;
         Some(Case {

@@ -44,7 +44,7 @@ pub(super) async fn run(suite: &Suite, case: &Case) -> anyhow::Result<CaseReport
     let CaseFreezes { freezes, feeds } = &case.freezes;
     let schedule = api::schedule(freezes.clone(), feeds, at);
     snapshot.world.freezes = Collected::Known(Arc::new(schedule));
-    case.kept.add_to(&mut snapshot.world);
+    case.kept.add_to(&mut snapshot.world, signers);
     let inputs = ReviewInputs {
         snapshot: Arc::new(snapshot),
         collector: Arc::new(Collector::new(

@@ -221,6 +221,18 @@ impl SuiteReader<'_> {
         pieces
     }
 
+    /// Refuses a name that no signer has.
+    pub(super) fn known_signer(&mut self, by: &str, test: &Spec, here: &Path) {
+        if !test.signers.contains_key(by) {
+            let why = format!(
+                "neither `signers` nor a people directory names `{by}` with a certificate identity"
+            );
+            let known = test.signers.keys().map(String::as_str);
+            let problem = self.document.problem(here.key("by"), why);
+            self.problems.push(problem.suggesting(by, known));
+        }
+    }
+
     pub(super) fn fact(
         &mut self,
         how: &HowSpec<'_>,
@@ -229,15 +241,7 @@ impl SuiteReader<'_> {
         at: Timestamp,
         here: &Path,
     ) -> Piece {
-        if !test.signers.contains_key(how.by) {
-            let why = format!(
-                "neither `signers` nor a people directory names `{}` with a certificate identity",
-                how.by
-            );
-            let known = test.signers.keys().map(String::as_str);
-            let problem = self.document.problem(here.key("by"), why);
-            self.problems.push(problem.suggesting(how.by, known));
-        }
+        self.known_signer(how.by, test, here);
         let signed = self.time_of(how, at, here);
         if how.at.is_some() && how.ago.is_some() {
             self.refuse(

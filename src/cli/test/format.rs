@@ -120,6 +120,9 @@ pub(super) struct CaseSpec {
     /// Rejections that the cluster keeps.
     #[serde(default)]
     pub(super) rejections: Vec<KeptRejectionSpec>,
+    /// What OpenVEX documents that were seen before took back, and the cluster keeps.
+    #[serde(default)]
+    pub(super) vex_records: Vec<KeptVexSpec>,
     /// The incidents that incident checks know, by id.
     #[serde(default)]
     pub(super) incidents: BTreeMap<String, IncidentSpec>,
@@ -219,6 +222,24 @@ pub(super) struct KeptRejectionSpec {
     /// Why, in the person's words.
     pub(super) reason: Option<String>,
     /// How long before the review; at the time of the review when absent.
+    pub(super) ago: Option<String>,
+}
+
+/// What an OpenVEX document took back that is not attached any more.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptVexSpec {
+    /// Who signed it: a name among `signers`, or of a person of the tested people directories.
+    pub(super) by: String,
+    /// The image that it was about; every image of the case when absent.
+    pub(super) image: Option<String>,
+    /// The ids of the vulnerabilities; a document that could not be read when absent.
+    #[serde(default)]
+    pub(super) vulnerabilities: Vec<String>,
+    /// The package URLs of the packages; every package when absent.
+    #[serde(default)]
+    pub(super) packages: Vec<String>,
+    /// How long before the review; without a known time when absent.
     pub(super) ago: Option<String>,
 }
 

@@ -1,19 +1,22 @@
-//! What the cluster remembers, as a case writes it → release records, revocations and kept rejections.
+//! What the cluster remembers, as a case writes it → release records, revocations, kept rejections and kept statements of OpenVEX
+//! documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use promotion_gate_core::attest::predicate::PackageUrl;
 use promotion_gate_core::documents::Path;
 use promotion_gate_core::gate::{
-    AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, Parent, Pin, RecordEntry,
-    RecordedSource, Records, Revocation, ScanAge, World,
+    AdmittedBy, Age, Change, Digest, ImageRecords, KeptRejection, KeptVex, KeptVexStatement,
+    Parent, Pin, RecordEntry, RecordedSource, Records, Revocation, ScanAge, World,
 };
 use serde_json::{Map, Value};
 
 use super::asked::Used;
-use super::format::{CaseSpec, RecordSpec, RecordedReason};
+use super::format::{CaseSpec, RecordSpec, RecordedReason, Spec};
 use super::resolve::SuiteReader;
+use super::signers::TestSigners;
 use crate::admission;
 
 /// What the cluster remembers in a case.
@@ -25,6 +28,8 @@ pub(super) struct Kept {
     pub(super) parent: Option<Parent>,
     revocations: BTreeMap<Digest, Revocation>,
     rejections: BTreeMap<Digest, Vec<KeptRejection>>,
+    /// What OpenVEX documents took back, by digest, with the names of the signers.
+    vex: Vec<(Digest, String, KeptVexStatement)>,
 }
 
 /// An entry that is completed for the image and the workload of a change.
@@ -46,6 +51,7 @@ impl SuiteReader<'_> {
     pub(super) fn kept(
         &mut self,
         case: &CaseSpec,
+        test: &Spec,
         used: &[Used],
         at: Timestamp,
         here: &Path,
@@ -88,9 +94,7 @@ impl SuiteReader<'_> {
                 let why = format!("the people directories do not name `{}`", given.by);
                 self.refuse(here.key("by"), why);
             }
-            let ago = given.ago.as_ref();
-            let ago = ago.and_then(|ago| self.parse::<Age>(here.key("ago"), ago));
-            let before = ago.map(|ago| at.saturating_sub(ago.duration()).unwrap_or(at));
+            let before = self.before(given.ago.as_deref(), at, &here);
             for digest in self.meant(given.image.as_deref(), used, &here) {
                 let rejection = KeptRejection {
                     name: format!("rejection-{}", index + 1),
@@ -105,7 +109,33 @@ impl SuiteReader<'_> {
                 kept.rejections.entry(digest).or_default().push(rejection);
             }
         }
+        for (index, given) in case.vex_records.iter().enumerate() {
+            let here = here.key("vexRecords").index(index);
+            self.known_signer(&given.by, test, &here);
+            let mut packages = Vec::new();
+            for (index, written) in given.packages.iter().enumerate() {
+                match PackageUrl::parse(written) {
+                    Some(read) => packages.push(read.package().clone()),
+                    None => self.refuse(
+                        here.key("packages").index(index),
+                        format!("`{written:.200}` is not a package URL"),
+                    ),
+                }
+            }
+            let ids = given.vulnerabilities.iter().cloned();
+            let before = self.before(given.ago.as_deref(), at, &here);
+            let said = KeptVexStatement::new(ids, packages, before, None);
+            for digest in self.meant(given.image.as_deref(), used, &here) {
+                kept.vex.push((digest, given.by.clone(), said.clone()));
+            }
+        }
         kept
+    }
+
+    /// The time so long before the review.
+    fn before(&mut self, ago: Option<&str>, at: Timestamp, here: &Path) -> Option<Timestamp> {
+        let ago = self.parse::<Age>(here.key("ago"), ago?)?;
+        Some(at.saturating_sub(ago.duration()).unwrap_or(at))
     }
 
     /// The digests of the images that a name means; of every image without one.
@@ -190,8 +220,22 @@ impl Kept {
         self.entries.is_some()
     }
 
-    /// Adds revocations and rejections to what a review knows.
-    pub(super) fn add_to(&self, world: &mut World) {
+    /// Whether it names signers of the sandbox.
+    pub(super) fn names_signers(&self) -> bool {
+        !self.vex.is_empty()
+    }
+
+    /// Adds what is kept about digests to what a review knows.
+    pub(super) fn add_to(&self, world: &mut World, signers: Option<&TestSigners>) {
+        for (index, (digest, by, said)) in self.vex.iter().enumerate() {
+            let signer = signers.and_then(|signers| signers.kept(by));
+            let kept = signer.map(|signer| KeptVex {
+                name: format!("vex-record-{}", index + 1),
+                signer,
+                statements: vec![said.clone()],
+            });
+            world.vex.entry(digest.clone()).or_default().extend(kept);
+        }
         world.revocations.extend(self.revocations.clone());
         for (digest, kept) in &self.rejections {
             let known = world.rejections.entry(digest.clone()).or_default();

@@ -94,11 +94,11 @@ pub(super) enum What {
 }
 
 impl Case {
-    /// Whether the sandbox signs any of its evidence.
+    /// Whether the sandbox signs any of its evidence, or has the signers of what the cluster keeps.
     pub(super) fn needs_sandbox(&self) -> bool {
-        self.evidence
-            .iter()
-            .any(|attached| matches!(attached.piece, Piece::Signed(_)))
+        let mut evidence = self.evidence.iter();
+        evidence.any(|attached| matches!(attached.piece, Piece::Signed(_)))
+            || self.kept.names_signers()
     }
 }
 

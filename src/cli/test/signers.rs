@@ -10,7 +10,7 @@ use promotion_gate_core::attest::media_type::{BUNDLE, ENVELOPE, SIMPLE_SIGNING};
 use promotion_gate_core::attest::predicate::EmergencyChange;
 use promotion_gate_core::attest::{Claim, PublicKey, TrustRoot};
 use promotion_gate_core::documents;
-use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, TrustRoots};
+use promotion_gate_core::gate::{DEFAULT_TRUST_ROOT, Digest, KeptSigner, TrustRoots};
 use serde_json::Value;
 
 use super::format::{EvidenceForm, SignerSpec};
@@ -97,6 +97,20 @@ impl TestSigners {
             .iter()
             .map(|(name, root)| (name.clone(), Arc::clone(&root.root)))
             .collect()
+    }
+
+    /// The signer of this name, as the cluster keeps signers.
+    pub(super) fn kept(&self, name: &str) -> Option<KeptSigner> {
+        Some(match &self.signers.get(name)?.who {
+            SignerKind::Identity(identity) => KeptSigner::Keyless {
+                issuer: identity.issuer().to_owned(),
+                identity: identity.subject().to_owned(),
+            },
+            SignerKind::Key(key) => {
+                let key = PublicKey::from_pem(&key.public_pem()).ok()?;
+                KeptSigner::Key(key.fingerprint().clone())
+            }
+        })
     }
 
     /// The policies, with the sandbox's keys in place of those that they stand in for.

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use jiff::Timestamp;
-use promotion_gate_core::gate::{MayBe, Snapshot};
+use promotion_gate_core::gate::{KeptSigner, MayBe, Snapshot};
 
 use super::super::unreadable::snapshot;
 use super::*;
@@ -412,6 +412,18 @@ fn what_is_kept_about_a_digest_counts_although_the_rest_cannot_be_read() {
         json!({"digest": digest, "identities": []}),
     );
     assert_eq!(kept[&one][0].may_be, MayBe::Authors);
+    let key = format!("sha256:{}", "b".repeat(64));
+    for (signer, read) in [
+        (
+            json!({"key": key}),
+            Some(KeptSigner::Key(key.parse().unwrap())),
+        ),
+        (json!({"key": "x"}), None),
+    ] {
+        let spec = json!({"digest": digest, "signer": signer, "statements": []});
+        let (_, kept) = with(Kind::VexRecord, spec);
+        assert_eq!(kept[&one][0].may_be, MayBe::Vex(read));
+    }
     // Without a digest it says nothing.
     let (revoked, _) = with(
         Kind::Revocation,

@@ -91,6 +91,14 @@ fn objects() -> Vec<(Value, &'static str, Value)> {
             json!("mallory"),
         ),
         (
+            object(
+                "VexRecord",
+                json!({"digest": digest, "signer": {"key": digest}, "statements": [{"vulnerabilities": ["CVE-2026-1"]}]}),
+            ),
+            "/spec/statements/0/vulnerabilities/0",
+            json!("CVE-2026-2"),
+        ),
+        (
             object("TrustRoot", json!({"inline": root()})),
             "/spec/inline",
             root(),

@@ -104,7 +104,7 @@ fn asked_for(plane: &ControlPlane) -> BTreeSet<Request> {
 }
 
 /// What the gate asks for in cases that no scenario plays, each with the case.
-const IN_OTHER_CASES: [(&str, &[&str]); 5] = [
+const IN_OTHER_CASES: [(&str, &[&str]); 6] = [
     (
         "a change record names authors, which are kept until no release needs them (`tests/real/approvals.rs`)",
         &[
@@ -113,6 +113,16 @@ const IN_OTHER_CASES: [(&str, &[&str]); 5] = [
             "patch promotion-gate.dev/authorrecords",
             "delete promotion-gate.dev/authorrecords",
             "update promotion-gate.dev/authorrecords/status",
+        ],
+    ),
+    (
+        "OpenVEX documents take something back, which is kept until no release needs it (`tests/real/vex.rs`)",
+        &[
+            "create promotion-gate.dev/vexrecords",
+            "get promotion-gate.dev/vexrecords",
+            "patch promotion-gate.dev/vexrecords",
+            "delete promotion-gate.dev/vexrecords",
+            "update promotion-gate.dev/vexrecords/status",
         ],
     ),
     (

@@ -5,11 +5,13 @@ use std::fs;
 
 use promotion_gate::api::{
     self, FeedStates, PolicySet, TrustRootSource, author_record_resource, rejection_resource,
+    vex_record_resources,
 };
 use promotion_gate::config::Config;
+use promotion_gate_core::attest::predicate::PackageName;
 use promotion_gate_core::gate::{
-    Collected, ControllerPreset, Digest, Identity, KeptAuthors, KeptRejection, SourcePlatform,
-    Ungoverned,
+    Collected, ControllerPreset, Digest, Identity, KeptAuthors, KeptRejection, KeptSigner,
+    KeptVexStatement, SourcePlatform, TakenBack, Ungoverned,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -462,8 +464,118 @@ fn what_is_kept_about_a_digest_is_refused_where_it_says_too_little() {
             json!({"digest": DIGEST, "identities": [{"github": {"id": 1}}], "statements": ["x"]}),
             "spec.statements[0]: `x` is not a digest",
         ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": DIGEST}), json!([])),
+            "spec.statements: the list is empty",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({}), json!([{}])),
+            "spec.signer: expected exactly one of",
+        ),
+        (
+            "VexRecord",
+            vex_record(
+                json!({"key": DIGEST, "keyless": {"issuer": "a", "identity": "b"}}),
+                json!([{}]),
+            ),
+            "spec.signer: expected exactly one of",
+        ),
+        (
+            "VexRecord",
+            vex_record(
+                json!({"keyless": {"issuer": "", "identity": "b"}}),
+                json!([{}]),
+            ),
+            "spec.signer: `issuer` or `identity` is empty",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": "x"}), json!([{}])),
+            "spec.signer: `key`: `x` is not a digest",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": DIGEST}), json!([{}, {"at": "yesterday"}])),
+            "spec.statements[1].at: `yesterday` is not a time",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": DIGEST}), json!([{"document": "x"}])),
+            "spec.statements[0].document: `x` is not a digest",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": DIGEST}), json!([{"vulnerabilities": [" "]}])),
+            "spec.statements[0].vulnerabilities[0]: the text is empty",
+        ),
+        (
+            "VexRecord",
+            vex_record(
+                json!({"key": DIGEST}),
+                json!([{"vulnerabilities": ["CVE-1"], "packages": ["zlib"]}]),
+            ),
+            "spec.statements[0].packages[0]: `zlib` is not a package URL",
+        ),
+        (
+            "VexRecord",
+            vex_record(json!({"key": DIGEST}), json!([{"packages": ["pkg:npm/a"]}])),
+            "spec.statements[0].packages: needs `vulnerabilities`",
+        ),
     ] {
         refused(kind, &spec, expected);
+    }
+}
+
+fn vex_record(signer: Value, statements: Value) -> Value {
+    json!({"digest": DIGEST, "signer": signer, "statements": statements})
+}
+
+#[test]
+fn what_the_gate_writes_of_openvex_documents_is_read_back_as_it_was() {
+    let digest: Digest = DIGEST.parse().unwrap();
+    let at = "2026-11-28T10:00:00Z".parse().unwrap();
+    let package = |url: &str| PackageName::of(url).unwrap();
+    let ids = |count: usize| (0..count).map(|number| format!("CVE-2026-{number}"));
+    let mut taken_back = TakenBack::default();
+    for statement in [
+        KeptVexStatement::new(ids(2500), [], Some(at), None),
+        KeptVexStatement::new(
+            ["GHSA-a".to_owned()],
+            [package("pkg:npm/%40a/b@1.0+x"), package("pkg:pypi/a_b")],
+            None,
+            Some(digest.clone()),
+        ),
+        KeptVexStatement::new([], [], Some(at), Some(digest.clone())),
+    ] {
+        taken_back.add(&statement);
+    }
+    let keyless = KeptSigner::Keyless {
+        issuer: "https://issuer.example".to_owned(),
+        identity: "vex@example.com".to_owned(),
+    };
+    let key = KeptSigner::Key(DIGEST.parse().unwrap());
+    let written = [&keyless, &key].map(|signer| {
+        let written = vex_record_resources(&digest, signer, &taken_back);
+        assert_eq!(written.len(), 1);
+        written.into_iter().next().unwrap()
+    });
+    assert_ne!(
+        written[0]["metadata"]["name"],
+        written[1]["metadata"]["name"]
+    );
+    let set = load(&written.each_ref().map(Value::to_string));
+    assert_eq!(problems(&set), Vec::<String>::new());
+    let [of_identity, of_key] = &set.vex[&digest][..] else {
+        panic!("{:?}", set.vex);
+    };
+    assert_eq!(written[0]["metadata"]["name"], of_identity.name.as_str());
+    for (kept, signer) in [(of_identity, keyless), (of_key, key)] {
+        assert_eq!(kept.signer, signer);
+        // No statement of more than 1,000 vulnerabilities.
+        assert_eq!(kept.statements.len(), 5);
+        assert_eq!(kept.statements.iter().collect::<TakenBack>(), taken_back);
     }
 }
 
@@ -620,4 +732,5 @@ fn the_examples_of_the_page_about_resources_are_valid() {
     assert_eq!(problems(&set), Vec::<String>::new());
     assert!(set.settings.governors.is_some());
     assert!(!set.revocations.is_empty() && !set.rejections.is_empty() && !set.authors.is_empty());
+    assert!(!set.vex.is_empty());
 }

@@ -19,7 +19,8 @@ use serde_json::json;
 
 use crate::facts::{FACTS, judge, promotion, signed_by, snapshot};
 use worlds::{
-    PEOPLE, TESTED, UNREADABLE, World, cut, digest, rejection, revocation, withhold, world,
+    PEOPLE, TESTED, UNREADABLE, World, cut, digest, rejection, revocation, taken_back, withhold,
+    world,
 };
 
 fn run(cases: u32, property: impl Fn(World) -> Result<(), TestCaseError>) {
@@ -331,7 +332,12 @@ fn what_the_cluster_keeps_never_turns_a_denial_into_an_allow() {
                 authors.entry(digest.clone()).or_default().identities =
                     identities.cloned().collect();
             });
+            let taken_back = world.but(|world| {
+                let vex = &mut world.snapshot.world.vex;
+                vex.entry(digest.clone()).or_default().extend(taken_back());
+            });
             if decision == Decision::Deny {
+                prop_assert_eq!(taken_back.decision(), Decision::Deny);
                 prop_assert_eq!(rejected.decision(), Decision::Deny);
                 prop_assert_eq!(closed.decision(), Decision::Deny);
                 prop_assert_eq!(authored.decision(), Decision::Deny);

@@ -10,10 +10,10 @@ use promotion_gate::api::{ChangeFreezeSpec, FeedStates, freeze, schedule};
 use promotion_gate::sandbox::statement_digest;
 use promotion_gate_core::gate::{
     AdmittedBy, Collected, Decision, Digest, Directory, Evidence, Freeze, Group, ImageEvidence,
-    ImageRecords, Incident, IncidentAnswers, IncidentQuestion, Index, KeptRejection, Member,
-    People, Person, Pin, Platform, PlatformManifest, Promotion, RecordEntry, Records, Repository,
-    Requirement, Revocation, Schedule, Severity, Snapshot, Subject, Unavailability, Ungoverned,
-    Unreadable, Validity, Verdict, WhenUnreachable,
+    ImageRecords, Incident, IncidentAnswers, IncidentQuestion, Index, KeptRejection, KeptSigner,
+    KeptVex, KeptVexStatement, Member, People, Person, Pin, Platform, PlatformManifest, Promotion,
+    RecordEntry, Records, Repository, Requirement, Revocation, Schedule, Severity, Snapshot,
+    Subject, Unavailability, Ungoverned, Unreadable, Validity, Verdict, WhenUnreachable,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -923,6 +923,20 @@ pub fn rejection() -> KeptRejection {
         at: Timestamp::now(),
         reason: None,
     }
+}
+
+/// What documents of two signers take back: one that cannot be read, and one about every package.
+pub fn taken_back() -> Vec<KeptVex> {
+    let now = Some(Timestamp::now());
+    let kept = |by: &str, id: Option<&str>| KeptVex {
+        name: by.to_owned(),
+        signer: KeptSigner::Keyless {
+            issuer: ISSUER.to_owned(),
+            identity: format!("{by}@example.com"),
+        },
+        statements: vec![KeptVexStatement::new(id.map(str::to_owned), [], now, None)],
+    };
+    vec![kept("release", None), kept("build", Some("CVE-2026-9"))]
 }
 
 /// Now and then, one of the images.

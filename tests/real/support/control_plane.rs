@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::authority::Authority;
@@ -182,6 +182,25 @@ impl ControlPlane {
         let registration = serving.registration(&serving.ca_bundle);
         self.kubectl_as(User::Admin, ["apply", "-f", "-"], &registration)
             .ok();
+    }
+
+    /// Applies the shipped definitions and rights of the gate, and gives the kubeconfig of its account.
+    pub fn give_rights(&self) -> PathBuf {
+        self.create_namespace("promotion-gate");
+        for shipped in ["crds", "manifests/rbac.yaml"] {
+            let shipped = format!("{}/deploy/{shipped}", env!("CARGO_MANIFEST_DIR"));
+            self.kubectl(["apply", "--server-side", "-f", &shipped])
+                .ok();
+        }
+        self.kubeconfig("gate", "gate-account")
+    }
+
+    /// The `spec` of each cluster-scoped resource of a kind.
+    pub fn specs_of(&self, kind: &str) -> Vec<Value> {
+        let list = self.kubectl(["get", kind, "-o", "json"]).ok();
+        let mut list: Value = serde_json::from_str(&list).unwrap();
+        let items = list["items"].as_array_mut().unwrap();
+        items.iter_mut().map(|item| item["spec"].take()).collect()
     }
 
     /// Makes a namespace that Pods can be created in (for which a controller would make the

@@ -200,18 +200,18 @@ fn a_request_that_is_not_understood_is_refused_to_governors_too() {
 #[test]
 fn the_gate_keeps_evidence_and_changes_nothing_else() {
     let gate = || actor(GATE, &["system:serviceaccounts"]);
-    for kind in ["Rejection", "AuthorRecord"] {
+    for kind in ["Rejection", "AuthorRecord", "VexRecord"] {
         let [created, updated, deleted] = each_operation(kind);
         for (before, after) in [created, updated] {
             let verdict = judged_in(&snapshot(), &change(kind, before, after, gate()));
             assert_eq!(verdict.reason, "gate", "{kind}");
             assert!(verdict.loosened.is_empty());
         }
-        // It collects authors that no record needs; a rejection stands until a governor takes it away.
-        let collects = if kind == "AuthorRecord" {
-            "gate"
-        } else {
+        // It collects what no release record needs; a rejection stands until a governor takes it away.
+        let collects = if kind == "Rejection" {
             "not-a-governor"
+        } else {
+            "gate"
         };
         assert_eq!(reason(kind, deleted.0, deleted.1, gate()), collects);
     }

@@ -58,10 +58,14 @@ use vex::VexStatements;
 /// `vex` names. A statement counts if it has no products, or if a product names this digest (`pkg:oci/NAME@sha256:…`, or
 /// `hashes`) and no other one, and if one of the product's `subcomponents`, where there are any, is the package of the finding. The
 /// time of a statement is the time that the document gives, or the earliest verified time of the signature if that is earlier.
-/// Without the documents, more findings count. The exception is a document that says `affected` or `under_investigation`: it takes
-/// back what an older document says, also for a product without a digest. A document without a verified time clears less than every
-/// other one, and takes back what every other one clears. An advisory (`DSA-…`, `RHSA-…`, `ELSA-…`) can have several CVE ids:
-/// documents and exceptions have to be about each CVE id of a finding, or about the advisory.
+/// A document that says `affected` or `under_investigation` takes back what an older document says, also for a product without a
+/// digest. A document without a verified time clears less than every other one, and takes back what every other one clears. An
+/// advisory (`DSA-…`, `RHSA-…`, `ELSA-…`) can have several CVE ids: documents and exceptions have to be about each CVE id of a
+/// finding, or about the advisory.
+///
+/// Without the documents, more findings count. What a document takes back, or could take back because it cannot be read, is kept in
+/// the cluster (a `VexRecord`). It counts also after the document was deleted from the registry, under each policy that may accept
+/// the signer, until a newer statement clears the finding or a governor deletes the record.
 ///
 /// Words of severities are understood in upper and lower case, and those of one format in the others too. A rating of in-toto's
 /// predicate does not count if its method measures something else (EPSS, SSVC, KEV, a metric of CVSS such as the attack

@@ -17,7 +17,7 @@ use crate::attest::predicate::{
 use crate::attest::{SignerName, VerifiedStatement};
 use crate::gate::image::Digest;
 use crate::gate::kept_vex::{KeptSigner, KeptVex, KeptVexStatement, TakenBack};
-use crate::gate::rules::check::{SigningTimes, in_time, replacing};
+use crate::gate::rules::check::{SigningTimes, in_time};
 use crate::gate::signer::{AcceptedSigner, Mismatch};
 use crate::gate::world::{EvidenceToKeep, MayBe, UnreadableKept};
 
@@ -350,10 +350,12 @@ impl<'e> VexStatements<'e> {
                 kept.name
             ),
             (None, Some(kept)) => format!(
-                "nothing confirms when it was signed, so no later one takes its place: ask a governor to delete the `VexRecord` `{}`, or build a new image",
+                "{NONE_IS_LATER}: ask a governor to delete the `VexRecord` `{}`, or build a new image",
                 kept.name
             ),
-            (None, None) => replacing(false, WRITE_AGAIN).to_owned(),
+            (None, None) => format!(
+                "{NONE_IS_LATER}: build a new image; or delete it in the registry, restart the gate, and ask a governor to delete the `VexRecord` of its signer; then attest with a transparency log or a timestamp authority"
+            ),
         };
         Some(Judgement::undecided(VEX_UNREADABLE, detail).hint(hint))
     }
@@ -361,6 +363,9 @@ impl<'e> VexStatements<'e> {
 
 /// What to do about a document that cannot be read.
 const WRITE_AGAIN: &str = "write the document in the form of OpenVEX 0.2 (`vexctl create`) and attest it again, and after it every other document that clears a finding";
+
+/// That nothing takes the place of a document without a verified time.
+const NONE_IS_LATER: &str = "nothing confirms when it was signed, so no later one takes its place";
 
 impl VexDocuments {
     /// The documents by accepted signers, each with the time of its signature, if that is known.
@@ -497,14 +502,18 @@ fn packages_of(statement: &VexStatement, subject: &Digest) -> Option<Vec<Package
     Some(packages.unwrap_or_default())
 }
 
-/// The documents that are still attached, of signers as the cluster keeps them.
-struct AttachedDocuments<'e> {
-    documents: Vec<(&'e VerifiedStatement, Option<Timestamp>)>,
+/// The documents that are still attached, by whomever.
+struct AttachedDocuments<'e>(Vec<AttachedDocument<'e>>);
+
+struct AttachedDocument<'e> {
+    statement: &'e VerifiedStatement,
+    /// When it was signed; `None` where nothing confirms a time.
+    signed: Option<Timestamp>,
+    is_accepted: bool,
 }
 
 impl<'e> AttachedDocuments<'e> {
-    /// Those that an accepted signer signed without the public record that the policy asks for are left out: the record could have been
-    /// taken away.
+    /// Those that lack the public record that the policy asks for are left out: it could have been taken away.
     fn of(
         accepted: &VexDocuments,
         evidence: &'e ImageEvidence,
@@ -512,28 +521,33 @@ impl<'e> AttachedDocuments<'e> {
     ) -> AttachedDocuments<'e> {
         let roots = &check.world.trust_roots;
         let documents = vex_documents(evidence)
-            .filter(|it| accepted.signed_by.signed(it, roots) != Err(Mismatch::Transparency));
-        let documents: Vec<_> = documents.collect();
-        let times = SigningTimes::of(documents.iter().copied());
-        let documents = documents.into_iter().map(|it| (it, times.at(it)));
-        AttachedDocuments {
-            documents: documents.collect(),
-        }
+            .map(|statement| (statement, accepted.signed_by.signed(statement, roots)));
+        let documents: Vec<_> = documents
+            .filter(|(_, signed)| *signed != Err(Mismatch::Transparency))
+            .collect();
+        let times = SigningTimes::of(documents.iter().map(|(statement, _)| *statement));
+        let documents = documents
+            .into_iter()
+            .map(|(statement, accepted)| AttachedDocument {
+                statement,
+                signed: times.at(statement),
+                is_accepted: accepted.is_ok(),
+            });
+        AttachedDocuments(documents.collect())
     }
 
-    /// Whether the document that said this is attached. With a certificate, the same document can be signed again, and the newest
-    /// signature counts.
+    /// Whether the document that said this is attached, and nothing of it is gone. With a certificate, the same document can be signed
+    /// again, and the newest signature counts; with a key, a timestamp can be taken away.
     fn say(&self, kept: &KeptVex, said: &KeptVexStatement) -> bool {
-        let mut documents = self.documents.iter();
-        documents.any(|(document, signed)| {
-            let by = document.signer().name();
-            let is_as_new = match by {
-                SignerName::Key(_) => true,
-                SignerName::Certificate(..) => said.at() <= *signed,
+        self.0.iter().any(|document| {
+            let by = document.statement.signer().name();
+            let is_whole = match by {
+                SignerName::Key(_) => document.is_accepted || said.at().is_none(),
+                SignerName::Certificate(..) => said.at() <= document.signed,
             };
-            said.document.as_ref() == Some(document.digest())
+            said.document.as_ref() == Some(document.statement.digest())
                 && kept.signer.name() == by
-                && is_as_new
+                && is_whole
         })
     }
 }
