@@ -121,7 +121,7 @@ fn scan(ids: &[&str]) -> Attached {
     });
     let found: Vec<_> = found.collect();
     let results = json!([{"Class": "os-pkgs", "Vulnerabilities": found}]);
-    let but = json!({"scanner": {"result": {"Results": results}}});
+    let but = json!({"scanner": {"result": {"Metadata": null, "Results": results}}});
     attached("scan@example.com", "5m", "trivy", but)
 }
 
