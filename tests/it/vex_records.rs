@@ -497,7 +497,7 @@ fn a_document_of_which_no_time_is_known_takes_back_what_is_older_than_the_review
         document
     };
     let untimed = by_key(takes_back("1h"), false);
-    let kept = Bench::accepting(&key).keeps(&[untimed.clone()]);
+    let kept = Bench::accepting(&key).keeps(std::slice::from_ref(&untimed));
     let gate = Bench::accepting(&key).keeping(&kept);
     let clears = by_key(clears("1m"), true);
     assert_eq!(gate.says(&[critical(), clears.clone()]), "vulnerable");
@@ -517,7 +517,7 @@ fn attack_a_document_that_is_attached_again_without_its_public_record_still_coun
         ..document
     };
     let taken = by_key(takes_back("1h"));
-    let kept = Bench::accepting(&key).keeps(&[taken.clone()]);
+    let kept = Bench::accepting(&key).keeps(std::slice::from_ref(&taken));
     let stripped = Attached {
         logged: false,
         stamped: false,

@@ -213,7 +213,7 @@ impl<'e> VexStatements<'e> {
         let signers: BTreeSet<_> = records.values().collect();
         (
             format!(
-                "; OpenVEX documents clear some of these, and older ones by {}, which are not attached any more, took that back before: the cluster keeps what they say (`VexRecord` {names})",
+                "; OpenVEX documents clear some of these, but newer ones by {}, which are not attached any more, take that back: the cluster keeps what they say (`VexRecord` {names})",
                 listed(signers, NAMED)
             ),
             format!(
