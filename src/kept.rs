@@ -1,17 +1,20 @@
 //! Rejections, authors and what OpenVEX documents take back that reviews saw in registries, kept as resources of the cluster, so that
 //! deleting them in a registry helps nobody. They are written in the background: no answer waits for it.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use futures::{Stream, StreamExt as _, future, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use promotion_gate_core::gate::{ChangeKind, Policy, Snapshot, TakenBack, evidence_to_keep};
+use promotion_gate_core::gate::{
+    ChangeKind, Digest, Policy, Snapshot, TakenBack, evidence_to_keep,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{
     self, AuthorRecordResource, MAXIMUM_IDENTITIES, MAXIMUM_STATEMENTS, RejectionResource,
@@ -24,8 +27,10 @@ use crate::review::Review;
 /// The most resources that wait to be written, and that wait to be tried again. One that finds no room is given up; the next review of
 /// its image sees the same.
 const WAITING: usize = 1000;
-/// The most resources that are remembered as written or being written, until the watch shows them.
+/// The most resources that are remembered as written or being written.
 const REMEMBERED: usize = 10_000;
+/// How long. The watch shows a resource soon after it was written; one that was deleted again is written again.
+const AFRESH: Duration = Duration::from_secs(300);
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pauses between attempts to write. After the last attempt, the next review that sees the same tries again.
@@ -96,11 +101,10 @@ impl ToKeep {
 
 /// Writes what comes. What fails waits in a list of its own, where it holds no place.
 async fn keep_all(cluster: &Cluster, coming: mpsc::Receiver<ToKeep>, metrics: &Metrics) {
-    let written: Mutex<HashSet<String>> = Mutex::default();
-    let written = &written;
+    let written = &Written::default();
     let (again, failed) = mpsc::channel(WAITING);
     let again = &again;
-    let is_new = |it: &ToKeep| future::ready(is_first(written, &it.resource.to_string()));
+    let is_new = |it: &ToKeep| future::ready(written.is_first(&it.resource));
     let coming = arriving(coming).filter(is_new);
     let failed = arriving(failed).map(|it: ToKeep| async move {
         let pause = PAUSES.get(it.failed.saturating_sub(1));
@@ -118,7 +122,7 @@ async fn keep_all(cluster: &Cluster, coming: mpsc::Receiver<ToKeep>, metrics: &M
         let Some(left) = keep(cluster, it, metrics).await else {
             return;
         };
-        let fingerprint = left.resource.to_string();
+        let fingerprint = Written::fingerprint(&left.resource);
         let is_last = left.failed > PAUSES.len();
         let has_no_room = !is_last && again.try_send(left).is_err();
         if has_no_room {
@@ -126,7 +130,7 @@ async fn keep_all(cluster: &Cluster, coming: mpsc::Receiver<ToKeep>, metrics: &M
             metrics.alarms.raise("evidence-not-kept", why);
         }
         if is_last || has_no_room {
-            lock(written).remove(&fingerprint);
+            written.forget(&fingerprint);
             metrics.count_kept("failed");
         }
     };
@@ -160,17 +164,39 @@ fn to_keep(review: &Review, snapshot: &Snapshot) -> Vec<(ApiResource, Value)> {
     rejections.chain(authors).chain(vex).collect()
 }
 
-/// Whether this process neither writes it now nor wrote it before.
-fn is_first(written: &Mutex<HashSet<String>>, fingerprint: &str) -> bool {
-    let mut written = lock(written);
-    if written.len() >= REMEMBERED {
-        written.clear();
-    }
-    written.insert(fingerprint.to_owned())
-}
+/// The digests of the resources that this process writes or has just written, with the time.
+#[derive(Default)]
+struct Written(Mutex<HashMap<Digest, Instant>>);
 
-fn lock(written: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
-    written.lock().unwrap_or_else(PoisonError::into_inner)
+impl Written {
+    fn fingerprint(resource: &Value) -> Digest {
+        Digest::sha256(resource.to_string().as_bytes())
+    }
+
+    /// Whether this process neither writes it now nor has just written it.
+    fn is_first(&self, resource: &Value) -> bool {
+        let mut written = self.lock();
+        if written.len() >= REMEMBERED {
+            written.clear();
+        }
+        let now = Instant::now();
+        let at = written.entry(Written::fingerprint(resource));
+        match at {
+            Entry::Occupied(known) if now.duration_since(*known.get()) <= AFRESH => false,
+            at => {
+                at.insert_entry(now);
+                true
+            }
+        }
+    }
+
+    fn forget(&self, fingerprint: &Digest) {
+        self.lock().remove(fingerprint);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Tries once to write a resource. `None` where it stands.
@@ -423,9 +449,8 @@ mod tests {
     use hyper::body::Bytes;
     use kube::Client;
     use kube::client::Body;
-    use promotion_gate_core::gate::{Digest, KeptSigner, KeptVexStatement};
+    use promotion_gate_core::gate::{KeptSigner, KeptVexStatement};
     use tokio::sync::Notify;
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -596,6 +621,18 @@ mod tests {
         }
         assert!(server.stored.lock().unwrap().contains_key("next"));
         drop(keeper);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_is_written_again_later_in_case_it_was_deleted() {
+        let written = Written::default();
+        let [one, other] = ["one", "other"].map(|name| rejection(name, "ada"));
+        assert!(written.is_first(&one) && written.is_first(&other));
+        assert!(!written.is_first(&one));
+        written.forget(&Written::fingerprint(&one));
+        assert!(written.is_first(&one) && !written.is_first(&other));
+        tokio::time::advance(2 * AFRESH).await;
+        assert!(written.is_first(&one) && !written.is_first(&one));
     }
 
     #[tokio::test(start_paused = true)]

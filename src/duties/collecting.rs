@@ -69,15 +69,21 @@ fn unneeded<'a>(
     let unneeded = resources.filter(|resource| {
         let digest = resource.spec.get("digest").and_then(Value::as_str);
         let digest: Option<Digest> = digest.and_then(|digest| digest.parse().ok());
-        let age = resource
-            .created_at()
-            .map(|at| now.as_second() - at.as_second());
+        let age = last_written(resource).map(|at| now.as_second() - at.as_second());
         let prefix = resource.name.kind.collected_prefix();
         prefix.is_some_and(|prefix| resource.name.name.starts_with(prefix))
             && digest.is_some_and(|digest| !named.contains(&digest))
             && age.is_some_and(|age| age > kept)
     });
     unneeded.collect()
+}
+
+/// When a record was written the last time, as far as that is known: something new is added to records that were created long ago.
+fn last_written(resource: &Resource) -> Option<Timestamp> {
+    let statements = resource.spec.get("statements").and_then(Value::as_array);
+    let said = statements.into_iter().flatten();
+    let said = said.filter_map(|it| it.get("at")?.as_str()?.parse().ok());
+    said.chain(resource.created_at()).max()
 }
 
 /// Deletes a record, if it is still as it was seen.
@@ -140,7 +146,18 @@ mod tests {
             (Kind::VexRecord, "vex"),
             (Kind::Rejection, "rejection"),
         ];
-        let judged: Vec<_> = kinds.into_iter().flat_map(of_kind).collect();
+        // Something was added to it of late.
+        let mut extended = record(Kind::VexRecord, "vex-extended", "gone", old);
+        let of = Digest::sha256(b"gone").to_string();
+        let spec = json!({"digest": of, "statements": [{"at": young}, {"at": old}, {}]});
+        let object = json!({
+            "apiVersion": "v1", "kind": "VexRecord", "spec": spec,
+            "metadata": {"name": "vex-extended", "creationTimestamp": old},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        extended.resource = Arc::new(Resource::of(Kind::VexRecord, object));
+        let judged = kinds.into_iter().flat_map(of_kind).chain([extended]);
+        let judged: Vec<_> = judged.collect();
         let named = HashSet::from([Digest::sha256(b"runs")]);
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
         let names = |kept| -> Vec<_> {

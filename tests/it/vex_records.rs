@@ -530,6 +530,31 @@ fn attack_a_document_that_is_attached_again_without_its_public_record_still_coun
 }
 
 #[test]
+fn attack_a_document_of_the_future_keeps_no_other_one_from_being_kept() {
+    let mut gate = Bench::new();
+    gate.promotion.at = *NOW - jiff::SignedDuration::from_hours(1);
+    let all = [critical(), takes_back("2h"), clears("1m")];
+    assert!(gate.finding(&all).outcome.denies());
+    assert_eq!(gate.keeps(&all), gate.keeps(&all[1..2]));
+    assert!(!gate.keeps(&all).is_empty());
+}
+
+#[test]
+fn a_package_that_cannot_be_written_as_it_is_read_silences_no_other_statement() {
+    let of_package = |ago: &str, package: &str| {
+        vex(
+            ago,
+            json!([statement("affected", "CVE-2026-9", None, &[package])]),
+        )
+    };
+    let odd = of_package("1h", "pkg:golang/example.com/x@vv1");
+    let kept = Bench::new().keeps(&[of_package("2h", ZLIB), odd.clone()]);
+    let left = [critical(), clears("3h"), odd];
+    assert_eq!(Bench::new().says(&left), "scanned");
+    assert_eq!(Bench::new().keeping(&kept).says(&left), "vulnerable");
+}
+
+#[test]
 fn what_documents_of_a_platform_take_back_is_kept_for_that_platform() {
     let gate = Bench::new();
     let platform = Digest::sha256(b"amd64");

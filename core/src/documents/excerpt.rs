@@ -32,6 +32,7 @@ fn place(
     // The text of a block begins in the line below its header, such as `|-`.
     let header = first_line.checked_sub(2);
     let header = header.and_then(|before| source.lines().nth(before));
+    let header = header.filter(|line| !line.trim_start().starts_with('#'));
     let header = header.and_then(|line| line.split_whitespace().next_back());
     let is_block = indentation.iter().all(|c| *c == ' ');
     match header.filter(|_| is_block).and_then(|it| it.chars().next()) {
@@ -149,6 +150,11 @@ mod tests {
                 "rule: |-\n    a &&\n      b\n",
                 (2, 3),
                 (3, 7, caret("      b\n      ^")),
+            ),
+            (
+                "rule:\n  # a |\n  'a == ''b'' && c'\n",
+                (1, 13),
+                (3, 18, caret("  'a == ''b'' && c'\n                 ^")),
             ),
             ("rule: >\n  a &&\n  b\n", (1, 6), (3, 3, caret("  b\n  ^"))),
             (

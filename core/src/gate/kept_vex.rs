@@ -115,7 +115,21 @@ impl KeptVexStatement {
 
 /// The newest statement about each vulnerability in each package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TakenBack(BTreeMap<(String, Option<PackageName>), Newest>);
+pub struct TakenBack(BTreeMap<About, Newest>);
+
+/// The most entries. What a document says beyond them is kept as said of every package, and then of every vulnerability.
+const MAXIMUM_ENTRIES: usize = 20_000;
+
+/// What a statement is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct About {
+    /// The id in lower case; empty for every vulnerability.
+    id: String,
+    /// `None` for every package.
+    package: Option<PackageName>,
+    /// The document, where no time of it is known. A time can become known later, so that no other document says what this one does.
+    untimed: Option<Option<Digest>>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Newest {
@@ -125,38 +139,26 @@ struct Newest {
     document: Option<Digest>,
 }
 
-impl Newest {
-    /// Whether it says no more than another one about the same. Of one document, a known time is better than none.
-    fn is_said_by(&self, other: &Newest) -> bool {
-        let is_same = self.document.is_some() && self.document == other.document;
-        match (is_same, self.at == Timestamp::MAX) {
-            (true, true) => true,
-            (true, false) => self.at <= other.at && other.at < Timestamp::MAX,
-            (false, _) => self.at <= other.at,
-        }
-    }
-}
-
 impl TakenBack {
     /// Adds what a statement says, unless a newer one says it.
     pub fn add(&mut self, statement: &KeptVexStatement) {
         let mut packages: Vec<_> = statement.packages().cloned().map(Some).collect();
-        if packages.is_empty() {
-            packages.push(None);
+        let mut ids: Vec<_> = statement.vulnerabilities().collect();
+        let room = MAXIMUM_ENTRIES.saturating_sub(self.0.len());
+        if packages.is_empty() || ids.len().saturating_mul(packages.len()) > room {
+            packages = vec![None];
         }
-        let ids = statement.vulnerabilities();
-        let unreadable = statement.is_unreadable().then_some("");
-        for id in ids.chain(unreadable) {
+        if ids.is_empty() || ids.len() > room {
+            ids = vec![""];
+        }
+        for id in ids {
             for package in &packages {
-                let key = (id.to_ascii_lowercase(), package.clone());
                 let newest = Newest {
                     id: id.to_owned(),
                     at: statement.said.at,
                     document: statement.document.clone(),
                 };
-                if !self.says(&key, &newest) {
-                    self.insert(key, newest);
-                }
+                self.insert(newest.about(package.clone()), newest);
             }
         }
     }
@@ -164,7 +166,7 @@ impl TakenBack {
     /// What these say and `kept` does not.
     #[must_use]
     pub fn without(mut self, kept: &TakenBack) -> TakenBack {
-        self.0.retain(|key, newest| !kept.says(key, newest));
+        self.0.retain(|about, newest| !kept.says(about, newest));
         self
     }
 
@@ -176,9 +178,9 @@ impl TakenBack {
     /// The same in few statements: one for everything that was said of the same packages, at one time and by one document.
     pub fn statements(&self) -> Vec<KeptVexStatement> {
         let mut by_id: BTreeMap<_, BTreeSet<Option<&PackageName>>> = BTreeMap::new();
-        for ((_, package), Newest { id, at, document }) in &self.0 {
+        for (about, Newest { id, at, document }) in &self.0 {
             let packages = by_id.entry((at, document, id)).or_default();
-            packages.insert(package.as_ref());
+            packages.insert(about.package.as_ref());
         }
         let mut together: BTreeMap<_, Vec<&String>> = BTreeMap::new();
         for ((at, document, id), packages) in by_id {
@@ -201,26 +203,69 @@ impl TakenBack {
         each.collect()
     }
 
-    /// What is said of every package needs no older one of a single package.
-    fn insert(&mut self, key: (String, Option<PackageName>), newest: Newest) {
-        if key.1.is_none() {
-            let of_id = self.0.range(key.clone()..);
-            let of_id = of_id.take_while(|((id, _), _)| *id == key.0);
-            let needless = of_id.filter(|(_, older)| older.is_said_by(&newest));
-            let needless: Vec<_> = needless.map(|(key, _)| key.clone()).collect();
-            for key in needless {
-                self.0.remove(&key);
+    /// What is said of every package needs no older one of a single package, and a document of which a time is known none without.
+    fn insert(&mut self, about: About, newest: Newest) {
+        if self.says(&about, &newest) {
+            return;
+        }
+        if about.untimed.is_none() {
+            self.0.remove(&newest.untimed(about.package.clone()));
+        }
+        if about.package.is_none() {
+            let of_id = self.0.range(about.clone()..);
+            let of_id = of_id.take_while(|(other, _)| other.id == about.id);
+            let needless = of_id
+                .filter(|(other, older)| other.untimed == about.untimed && older.at <= newest.at);
+            let needless: Vec<_> = needless.map(|(other, _)| other.clone()).collect();
+            for other in needless {
+                self.0.remove(&other);
             }
         }
-        self.0.insert(key, newest);
+        self.0.insert(about, newest);
     }
 
-    fn says(&self, (id, package): &(String, Option<PackageName>), newest: &Newest) -> bool {
-        let said = |package: Option<PackageName>| self.0.get(&(id.clone(), package));
-        let of_package = said(package.clone());
-        let of_all = package.as_ref().and_then(|_| said(None));
-        let mut known = of_package.into_iter().chain(of_all);
-        known.any(|known| newest.is_said_by(known))
+    /// Whether this is said of the same package or of every one, at this time or later.
+    fn says(&self, about: &About, newest: &Newest) -> bool {
+        let package = about.package.clone();
+        let of_all = package.is_some().then_some(None);
+        let mut packages = of_all.into_iter().chain([package]);
+        packages.any(|package| {
+            let same = About {
+                package: package.clone(),
+                ..about.clone()
+            };
+            let is_as_new = self.0.get(&same).is_some_and(|known| newest.at <= known.at);
+            // Of one document, a known time is better than none.
+            let timed = About {
+                package,
+                untimed: None,
+                ..about.clone()
+            };
+            let known = self.0.get(&timed).and_then(|known| known.document.as_ref());
+            is_as_new
+                || about.untimed.is_some() && known.is_some() && known == newest.document.as_ref()
+        })
+    }
+}
+
+impl Newest {
+    fn about(&self, package: Option<PackageName>) -> About {
+        match self.at == Timestamp::MAX {
+            true => self.untimed(package),
+            false => About {
+                untimed: None,
+                ..self.untimed(package)
+            },
+        }
+    }
+
+    /// What it is about where no time of its document is known.
+    fn untimed(&self, package: Option<PackageName>) -> About {
+        About {
+            id: self.id.to_ascii_lowercase(),
+            package,
+            untimed: Some(self.document.clone()),
+        }
     }
 }
 
@@ -276,13 +321,17 @@ mod tests {
             assert_eq!(all.statements(), expected);
             assert_eq!(taken_back(&all.statements()), all);
         }
-        // Without a known time, it is newer than every other one.
+        // A time can become known later, so what has none takes the place of no other one.
         let untimed = said(&["CVE-1"], &[A, B], None, "three");
         let all = taken_back(&[old.clone(), untimed.clone(), new.clone()]);
+        let timed = expected.iter().cloned();
         assert_eq!(
             all.statements(),
-            [said(&["GHSA-1"], &[A, B], Some(1), "one"), untimed.clone()]
+            timed.chain([untimed.clone()]).collect::<Vec<_>>()
         );
+        let known = said(&["CVE-1"], &[A, B], Some(0), "three");
+        let all = taken_back(&[untimed.clone(), known.clone()]);
+        assert_eq!(all.statements(), [known]);
         assert_eq!(untimed.at(), None);
     }
 
@@ -327,6 +376,30 @@ mod tests {
         let untimed = taken_back(&[said(&["CVE-1"], &[], None, "one")]);
         let timed = |document| taken_back(&[said(&["CVE-1"], &[], Some(1), document)]);
         assert!(!timed("one").without(&untimed).is_empty());
-        assert!(timed("two").without(&untimed).is_empty());
+        assert!(!timed("two").without(&untimed).is_empty());
+        let untimed_two = taken_back(&[said(&["CVE-1"], &[], None, "two")]);
+        assert!(!untimed_two.without(&untimed).is_empty());
+    }
+
+    #[test]
+    fn attack_many_ids_in_many_packages_take_bounded_memory_and_lose_nothing() {
+        let numbered = |kind: &str, count: usize| -> Vec<String> {
+            (0..count).map(|n| format!("{kind}{n:05}")).collect()
+        };
+        let of = |ids: usize, packages: usize| {
+            let packages = numbered("pkg:npm/p", packages);
+            let packages: Vec<_> = packages
+                .iter()
+                .map(|it| PackageName::of(it).unwrap())
+                .collect();
+            KeptVexStatement::new(numbered("CVE-", ids), packages, at(1), None)
+        };
+        let many = taken_back(&[of(1000, 1000)]).statements();
+        assert!(many == [of(1000, 0)]);
+        let more = taken_back(&[of(MAXIMUM_ENTRIES + 1, 1)]).statements();
+        assert!(more == [of(0, 0)]);
+        let all = taken_back(&[of(1000, 20), of(2, 30)]);
+        let every = said(&[], &[], Some(1), "");
+        assert!(all.statements().contains(&every), "{:?}", all.0.len());
     }
 }

@@ -65,7 +65,8 @@ use vex::VexStatements;
 ///
 /// Without the documents, more findings count. What a document takes back, or could take back because it cannot be read, is kept in
 /// the cluster (a `VexRecord`). It counts also after the document was deleted from the registry, under each policy that may accept
-/// the signer, until a newer statement clears the finding or a governor deletes the record.
+/// the signer, until a newer statement clears the finding or the record is deleted: by a governor, or by the gate once no release
+/// record has named the digest for 30 days, or for the longest `rollbackWindow`.
 ///
 /// Words of severities are understood in upper and lower case, and those of one format in the others too. A rating of in-toto's
 /// predicate does not count if its method measures something else (EPSS, SSVC, KEV, a metric of CVSS such as the attack

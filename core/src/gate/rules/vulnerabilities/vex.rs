@@ -10,15 +10,15 @@ use super::{
     ImageCheck, ImageEvidence, Judgement, VEX_RECORD_UNREADABLE, VEX_UNREADABLE, listed, minute,
     sentence,
 };
+use crate::attest::VerifiedStatement;
 use crate::attest::predicate::{
     PackageName, PackageUrl, Predicate, VexProduct, VexStatement, VexStatus, VulnerabilityFinding,
     is_cve, is_vex,
 };
-use crate::attest::{SignerName, VerifiedStatement};
 use crate::gate::image::Digest;
 use crate::gate::kept_vex::{KeptSigner, KeptVex, KeptVexStatement, TakenBack};
 use crate::gate::rules::check::{SigningTimes, in_time};
-use crate::gate::signer::{AcceptedSigner, Mismatch};
+use crate::gate::signer::AcceptedSigner;
 use crate::gate::world::{EvidenceToKeep, MayBe, UnreadableKept};
 
 /// The most documents, and the most statements, without effect that a denial names.
@@ -101,7 +101,12 @@ impl<'e> VexStatements<'e> {
         let Some(documents) = documents else {
             return Ok(all);
         };
-        for (statement, signed) in documents.accepted(evidence, check)? {
+        let attached = documents.accepted(evidence, check);
+        for (statement, _) in &attached {
+            in_time(statement, check.promotion.at)
+                .map_err(|why| format!("VEX document by {}: {why}", statement.signer()))?;
+        }
+        for &(statement, signed) in &attached {
             all.subject = Some(statement.subject());
             match statement.predicate() {
                 Predicate::Vex(document) => {
@@ -118,7 +123,7 @@ impl<'e> VexStatements<'e> {
                 _ => {}
             }
         }
-        all.add_kept(documents, evidence, check);
+        all.add_kept(documents, &attached, check);
         Ok(all)
     }
 
@@ -139,18 +144,16 @@ impl<'e> VexStatements<'e> {
     fn add_kept(
         &mut self,
         documents: &VexDocuments,
-        evidence: &'e ImageEvidence,
+        attached: &[Attached<'e>],
         check: &ImageCheck<'e>,
     ) {
         let digest = check.subject.map(|subject| &subject.digest);
         let kept = digest.and_then(|digest| check.world.vex.get(digest));
         let kept = kept.into_iter().flatten();
-        let mut attached = None;
         for kept in kept.filter(|kept| documents.signed_by.may_be(kept.signer.name())) {
-            let attached =
-                attached.get_or_insert_with(|| AttachedDocuments::of(documents, evidence, check));
-            let gone = kept.statements.iter().filter(|it| !attached.say(kept, it));
-            for it in gone {
+            let is_gone =
+                |said: &&KeptVexStatement| !attached.iter().any(|it| says(it, kept, said));
+            for it in kept.statements.iter().filter(is_gone) {
                 if it.is_unreadable() {
                     let by = kept.signer.name();
                     self.unreadable.push(UnreadableDocument {
@@ -368,26 +371,19 @@ const WRITE_AGAIN: &str = "write the document in the form of OpenVEX 0.2 (`vexct
 const NONE_IS_LATER: &str = "nothing confirms when it was signed, so no later one takes its place";
 
 impl VexDocuments {
-    /// The documents by accepted signers, each with the time of its signature, if that is known.
-    ///
-    /// # Errors
-    /// Why a document is of the future.
+    /// The documents by accepted signers.
     fn accepted<'e>(
         &self,
         evidence: &'e ImageEvidence,
         check: &ImageCheck<'_>,
-    ) -> Result<Vec<(&'e VerifiedStatement, Option<Timestamp>)>, String> {
+    ) -> Vec<Attached<'e>> {
         let roots = &check.world.trust_roots;
         let statements = vex_documents(evidence);
         let accepted = statements.filter(|it| self.signed_by.signed(it, roots).is_ok());
         let accepted: Vec<_> = accepted.collect();
         let times = SigningTimes::of(accepted.iter().copied());
-        for statement in &accepted {
-            in_time(statement, check.promotion.at)
-                .map_err(|why| format!("VEX document by {}: {why}", statement.signer()))?;
-        }
         let each = accepted.into_iter();
-        Ok(each.map(|it| (it, times.at(it))).collect())
+        each.map(|it| (it, times.at(it))).collect()
     }
 
     /// What the documents take back by accepted signers, and the cluster does not keep yet.
@@ -398,7 +394,10 @@ impl VexDocuments {
         check: &ImageCheck<'_>,
     ) -> EvidenceToKeep {
         let mut by_signer: BTreeMap<_, TakenBack> = BTreeMap::new();
-        for (statement, signed) in self.accepted(evidence, check).unwrap_or_default() {
+        let accepted = self.accepted(evidence, check).into_iter();
+        for (statement, signed) in
+            accepted.filter(|(it, _)| in_time(it, check.promotion.at).is_ok())
+        {
             let Some(signer) = KeptSigner::of(statement.signer()) else {
                 continue;
             };
@@ -408,12 +407,16 @@ impl VexDocuments {
                 Predicate::Vex(read) => {
                     let harmful = read.statements.iter().filter(|it| !it.status.is_harmless());
                     for it in harmful {
-                        let Some(packages) = packages_of(it, digest) else {
-                            continue;
-                        };
                         let ids = it.ids.iter().map(|id| id.clone().into_string());
                         let at = signed.map(|_| time_of(it, signed));
-                        let said = KeptVexStatement::new(ids, packages, at, document.clone());
+                        let said = match packages_of(it, digest) {
+                            Packages::OfAnotherImage => continue,
+                            Packages::These(packages) => {
+                                KeptVexStatement::new(ids, packages, at, document.clone())
+                            }
+                            // The attached document says less.
+                            Packages::NotWritable => KeptVexStatement::new(ids, [], at, None),
+                        };
                         taken_back.add(&said);
                     }
                 }
@@ -483,73 +486,47 @@ fn time_of(statement: &VexStatement, signed: Option<Timestamp>) -> Timestamp {
     }
 }
 
-/// The packages of the image that a harmful statement is about: none for all of them. `None` if it is about another image.
-fn packages_of(statement: &VexStatement, subject: &Digest) -> Option<Vec<PackageName>> {
+/// The packages of the image that a harmful statement is about.
+enum Packages {
+    OfAnotherImage,
+    /// None for every package.
+    These(Vec<PackageName>),
+    /// One of them cannot be written as it is.
+    NotWritable,
+}
+
+fn packages_of(statement: &VexStatement, subject: &Digest) -> Packages {
     let is_meant =
         |product: &&VexProduct| product.digests.is_empty() || product.digests.contains(subject);
     let products: Vec<_> = statement.products.iter().filter(is_meant).collect();
-    if products.is_empty() {
-        return statement.products.is_empty().then(Vec::new);
+    if products.is_empty() && !statement.products.is_empty() {
+        return Packages::OfAnotherImage;
     }
-    let is_whole = products.iter().any(|it| it.components.is_empty());
+    if products.iter().any(|it| it.components.is_empty()) {
+        return Packages::These(Vec::new());
+    }
     let components = products.into_iter().flat_map(|it| &it.components);
+    // A component that is not a package URL may be any package.
     let packages: Option<Vec<_>> = components
         .map(|it| it.as_ref().map(|it| it.package().clone()))
         .collect();
-    // What cannot be written as it is could be any package.
+    let packages = packages.unwrap_or_default();
     let is_written = |it: &PackageName| PackageName::of(&it.to_string()).as_ref() == Some(it);
-    let packages = packages.filter(|it| !is_whole && it.iter().all(is_written));
-    Some(packages.unwrap_or_default())
+    match packages.iter().all(is_written) {
+        true => Packages::These(packages),
+        false => Packages::NotWritable,
+    }
 }
 
-/// The documents that are still attached, by whomever.
-struct AttachedDocuments<'e>(Vec<AttachedDocument<'e>>);
+/// The document of an accepted signer that is attached, with the time of its signature, if that is known.
+type Attached<'e> = (&'e VerifiedStatement, Option<Timestamp>);
 
-struct AttachedDocument<'e> {
-    statement: &'e VerifiedStatement,
-    /// When it was signed; `None` where nothing confirms a time.
-    signed: Option<Timestamp>,
-    is_accepted: bool,
-}
-
-impl<'e> AttachedDocuments<'e> {
-    /// Those that lack the public record that the policy asks for are left out: it could have been taken away.
-    fn of(
-        accepted: &VexDocuments,
-        evidence: &'e ImageEvidence,
-        check: &ImageCheck<'_>,
-    ) -> AttachedDocuments<'e> {
-        let roots = &check.world.trust_roots;
-        let documents = vex_documents(evidence)
-            .map(|statement| (statement, accepted.signed_by.signed(statement, roots)));
-        let documents: Vec<_> = documents
-            .filter(|(_, signed)| *signed != Err(Mismatch::Transparency))
-            .collect();
-        let times = SigningTimes::of(documents.iter().map(|(statement, _)| *statement));
-        let documents = documents
-            .into_iter()
-            .map(|(statement, accepted)| AttachedDocument {
-                statement,
-                signed: times.at(statement),
-                is_accepted: accepted.is_ok(),
-            });
-        AttachedDocuments(documents.collect())
-    }
-
-    /// Whether the document that said this is attached, and nothing of it is gone. With a certificate, the same document can be signed
-    /// again, and the newest signature counts; with a key, a timestamp can be taken away.
-    fn say(&self, kept: &KeptVex, said: &KeptVexStatement) -> bool {
-        self.0.iter().any(|document| {
-            let by = document.statement.signer().name();
-            let is_whole = match by {
-                SignerName::Key(_) => document.is_accepted || said.at().is_none(),
-                SignerName::Certificate(..) => said.at() <= document.signed,
-            };
-            said.document.as_ref() == Some(document.statement.digest())
-                && kept.signer.name() == by
-                && is_whole
-        })
-    }
+/// Whether the attached document is the one that said this, and says it at the same time or later: where no time of it is known, it takes
+/// back whatever is older than the review.
+fn says((document, signed): &Attached<'_>, kept: &KeptVex, said: &KeptVexStatement) -> bool {
+    said.document.as_ref() == Some(document.digest())
+        && kept.signer.name() == document.signer().name()
+        && signed.is_none_or(|at| said.at() <= Some(at))
 }
 
 /// The time of the newest of the statements about a finding, if that says that the finding does no harm.
