@@ -401,7 +401,7 @@ fn a_misspelt_field_of_what_a_list_literal_holds_is_a_mistake() {
         "[object.labels, object].all(x, !has(x.lables))",
         "[body, object].all(x, !has(x.lables))",
         "[body.x, 'text'].all(x, !has(x.lables))",
-        "[].all(x, !has(x.lables))",
+        "[].all(x, !has(x.lables) && 'a' in x)",
         "[[]].all(x, x.all(y, has(y.a.b)))",
         "'lables' in ['lables']",
         "'lables' in (body.ok ? ['lables'] : object)",
@@ -476,6 +476,10 @@ fn a_misspelt_field_behind_a_macro_or_a_condition_is_a_mistake() {
         ("!has(images.tag) || images.size() == 0", "tag"),
         ("!has(string(body.x).tag)", "tag"),
         ("!has((body.n + 1 > 2).tag)", "tag"),
+        ("!has(('a' + 'b').tag)", "tag"),
+        ("!has((has(object.labels)).any)", "any"),
+        // Nothing follows from what is a mistake already.
+        ("(body.ok ? object.lables : object).any == 1", "lables"),
     ]);
     for source in [
         "images.exists_one(i, has(i.tag)) && images.map(i, has(i.tag), i.tag) == []",
@@ -490,6 +494,12 @@ fn a_misspelt_field_behind_a_macro_or_a_condition_is_a_mistake() {
         "images.map(i, i.tag).exists(t, t in object.labels)",
         "body.list.map(x, x).all(x, has(x.any.thing))",
         "(body.list + ['a']).all(x, has(x.any.thing))",
+        // A list or a map, as well as a text.
+        "'any' in (body.ok ? object.labels : 'text')",
+        "'any' in (body.ok ? ['x'] : 'text')",
+        // What is unknown, as well as a text or a map.
+        "[{'a': 'text'}, {'a': body.x}].all(m, 'y' in m.a && m.a in object)",
+        "[{'a': object}, {'a': body.x}].all(m, has(m.a.lables) || has(m.a.labels.x.y))",
     ] {
         assert!(compile(source).is_ok(), "{source}: {:?}", compile(source));
     }
@@ -530,7 +540,7 @@ fn why_a_value_has_no_fields_is_said() {
             "there is no field `tag`: this is a map without fields",
         ),
         (
-            "[object, change][0].lables",
+            "[object, change, object][0].lables",
             "there is no field `lables`, did you mean `labels`?; known are `name`, `labels`, `kind`",
         ),
     ] {

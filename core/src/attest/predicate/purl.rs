@@ -315,6 +315,7 @@ mod tests {
                 Some("1.0.0"),
             ),
             ("pkg:npm/@angular/core", "npm/@angular/core", None),
+            ("pkg:npm//@angular/core@1", "npm/@angular/core", Some("1")),
             ("PKG:NPM/left-pad@1", "npm/left-pad", Some("1")),
             (" pkg://npm//left-pad/@1 ", "npm/left-pad", Some("1")),
             ("pkg:npm/left-pad@3.3.6/x", "npm/left-pad", Some("3.3.6/x")),
