@@ -3,7 +3,11 @@
 //! sign with it too.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -109,6 +113,20 @@ impl LocalSigstore {
     }
 }
 
+/// How long another run of tests on this machine may use its Fulcio.
+const OTHER_RUN: Duration = Duration::from_secs(1200);
+
+/// Each Fulcio listens on a socket of this name, so there can be one on a machine.
+fn wait_for_fulcio_of_other_runs() {
+    let socket = SocketAddr::from_abstract_name("fulcio-legacy-grpc-socket").unwrap();
+    let begun = Instant::now();
+    while UnixStream::connect_addr(&socket).is_ok() {
+        let waited = begun.elapsed();
+        assert!(waited < OTHER_RUN, "another Fulcio runs on this machine");
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
 fn start_fulcio(folder: &TempDir, http: Address, issuer: &str) -> Program {
     // As YAML: a JSON file is read with other field names. Every API server of the tests is an issuer, as those of EKS are for the
     // public-good instance.
@@ -132,6 +150,7 @@ fn start_fulcio(folder: &TempDir, http: Address, issuer: &str) -> Program {
         ["--ct-log-url", ""],
         ["--config-path", "fulcio.yaml"],
     ];
+    wait_for_fulcio_of_other_runs();
     Program::start(
         "fulcio",
         folder,
