@@ -117,7 +117,7 @@ impl KeptVexStatement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenBack(BTreeMap<About, Newest>);
 
-/// The most entries. What a document says beyond them is kept as said of every package, and then of every vulnerability.
+/// The most entries. A statement that has no room is kept as one about every package, or about every vulnerability if that has none either.
 const MAXIMUM_ENTRIES: usize = 20_000;
 
 /// What a statement is about.
@@ -184,7 +184,7 @@ impl TakenBack {
         }
         let mut together: BTreeMap<_, Vec<&String>> = BTreeMap::new();
         for ((at, document, id), packages) in by_id {
-            // What is said of every package needs no others.
+            // A statement about every package makes those about single packages superfluous.
             let packages = match packages.contains(&None) {
                 true => BTreeSet::from([None]),
                 false => packages,
@@ -203,7 +203,8 @@ impl TakenBack {
         each.collect()
     }
 
-    /// What is said of every package needs no older one of a single package, and a document of which a time is known none without.
+    /// Adds an entry, unless another one already says as much. Removes the entries that it makes superfluous: older ones about single
+    /// packages where it is about every package, and the same entry without a time where its time is now known.
     fn insert(&mut self, about: About, newest: Newest) {
         if self.says(&about, &newest) {
             return;
